@@ -1,0 +1,1 @@
+"""The HTTP service: routes, status codes and limits."""

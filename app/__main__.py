@@ -1,0 +1,127 @@
+"""python -m app: the whole service on this machine, or the API alone.
+
+Without VITRINE_REDIS_URL and VITRINE_STORAGE_URL it starts all it needs: a real Valkey server, the
+object store in a folder, and one worker process. With them set it is the production API.
+"""
+
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+from pydantic import ValidationError
+
+from app.auth import check_exposure, parse_keys
+from app.main import create_app
+from worker.embedded import DataFolderBusy, EmbeddedValkey, ValkeyFailed, WorkerProcess
+from worker.embedded import lock_data_folder
+from worker.registry import Registry
+from worker.settings import Settings, explain
+from worker.shipped import add_sample_dataset, register_models
+from worker.storage import Storage, StorageError
+
+READY = """
+Vitrine is ready at {url}
+  docs    {url}/docs
+  try     curl -X POST {url}/generate -H 'Content-Type: application/json' \\
+               -H 'Accept: image/png' -d '{{"category": "Sneaker"}}' -o sneaker.png
+  stop    Ctrl-C
+"""
+GRACE_S = 5
+
+
+class Server(uvicorn.Server):
+    """uvicorn, saying when it is ready and what to do next."""
+
+    def __init__(self, config: uvicorn.Config, ready: str) -> None:
+        super().__init__(config)
+        self.ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start serving, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            print(self.ready, flush=True)
+
+
+def main() -> None:
+    """Serve until Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        settings = Settings()
+        check_exposure(settings.host, parse_keys(settings.api_key_hashes))
+    except ValidationError as error:
+        sys.exit(explain(error))
+    except ValueError as error:
+        sys.exit(str(error))
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(name)s %(message)s")
+    try:
+        with _listen(settings) as listener, _backing(settings) as complete:
+            serve(complete, listener)
+    except (DataFolderBusy, ValkeyFailed, StorageError) as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        pass
+
+
+def serve(settings: Settings, listener: socket.socket) -> None:
+    """Run the API over the Redis and storage that `settings` name, until a signal."""
+    app = create_app(settings)
+    url = f"http://{settings.host}:{settings.port}"
+    config = uvicorn.Config(
+        app,
+        log_level=settings.log_level if settings.log_level == "debug" else "warning",
+        timeout_graceful_shutdown=GRACE_S,
+        server_header=False,
+    )
+    Server(config, READY.format(url=url)).run(sockets=[listener])
+
+
+@contextmanager
+def _listen(settings: Settings) -> Iterator[socket.socket]:
+    """The port, claimed before anything else is started."""
+    try:
+        listener = socket.create_server((settings.host, settings.port))
+    except OSError as error:
+        sys.exit(
+            f"cannot listen on {settings.host}:{settings.port} ({error.strerror});"
+            " stop what uses the port, or set VITRINE_PORT to another one"
+        )
+    with listener:
+        yield listener
+
+
+@contextmanager
+def _backing(settings: Settings) -> Iterator[Settings]:
+    """Settings with Redis and storage: the given ones, or those of embedded mode."""
+    if not settings.embedded:
+        assert settings.storage_url is not None
+        register_models(Registry(Storage.open(settings.storage_url)))
+        yield settings
+        return
+    folder = settings.data_dir.absolute()
+    with lock_data_folder(folder), EmbeddedValkey(folder / "valkey") as valkey:
+        storage_url = f"file://{folder / 'objects'}"
+        storage = Storage.open(storage_url)
+        register_models(Registry(storage))
+        add_sample_dataset(storage)
+        urls = {"VITRINE_REDIS_URL": valkey.url, "VITRINE_STORAGE_URL": storage_url}
+        worker = WorkerProcess(urls)
+        try:
+            yield settings.model_copy(
+                update={"redis_url": valkey.url, "storage_url": storage_url}
+            )
+        finally:
+            worker.stop()
+
+
+def _end(_signum: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

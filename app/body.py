@@ -1,0 +1,153 @@
+"""What a request may carry, checked before any route sees it.
+
+JSON is stricter here than Python's parser: duplicate keys, NaN, deep nesting, lone surrogates and
+NUL characters have no one meaning in the systems behind us. Bodies are bounded while they arrive.
+"""
+
+import json
+from typing import Any, NoReturn
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import Answer, Problem, problem_response
+
+MAX_NESTING = 32
+
+
+class BodyLimits:
+    """ASGI middleware: bounds every body, and refuses JSON that is not plain."""
+
+    def __init__(self, app: ASGIApp, *, max_json_bytes: int, max_upload_bytes: int) -> None:
+        self.app = app
+        self.max_json_bytes = max_json_bytes
+        self.max_upload_bytes = max_upload_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS", "DELETE"):
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        multipart = headers.get("content-type", "").startswith("multipart/")
+        limit = self.max_upload_bytes if multipart else self.max_json_bytes
+        bounded = _bounded(receive, limit)
+        try:
+            if headers.get("content-encoding", "identity") != "identity":
+                raise Problem(415, "unsupported_encoding", "Send the body uncompressed.")
+            declared = headers.get("content-length", "0")
+            if declared.isdigit() and int(declared) > limit:
+                raise _too_large(limit)
+            if not multipart:
+                body = await _read(bounded)
+                if body:
+                    check_json(body, headers.get("content-type", ""))
+                bounded = _replay(body, receive)
+        except Problem as problem:
+            answer = Answer(problem.status_code, problem.code, problem.detail)
+            response = problem_response(Request(scope), answer)
+            # What is left of the body is not read: the connection ends with this answer.
+            response.headers["Connection"] = "close"
+            await response(scope, receive, send)
+            return
+        await self.app(scope, bounded, send)
+
+
+def check_json(body: bytes, content_type: str) -> None:
+    """Raises Problem: 415 for another media type, 400 for malformed, 422 for unusable values."""
+    media_type = content_type.split(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise Problem(415, "unsupported_media_type", "Send application/json.")
+    try:
+        value = json.loads(
+            body.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant
+        )
+    except UnicodeDecodeError as error:
+        raise Problem(400, "malformed_json", "The body is not valid UTF-8.") from error
+    except json.JSONDecodeError as error:
+        raise Problem(
+            400, "malformed_json", f"Not JSON at line {error.lineno}, column {error.colno}."
+        ) from error
+    except RecursionError as error:
+        raise _too_deep() from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise Problem(422, "invalid_request", "A number has too many digits.") from error
+    _check_value(value, depth=1)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise Problem(400, "malformed_json", "An object has the same key twice.")
+    return result
+
+
+def _constant(name: str) -> NoReturn:
+    raise Problem(422, "invalid_request", f"{name} is not a JSON number.")
+
+
+def _check_value(value: Any, depth: int) -> None:
+    if depth > MAX_NESTING:
+        raise _too_deep()
+    if isinstance(value, str):
+        _check_text(value)
+    elif isinstance(value, float) and value in (float("inf"), float("-inf")):
+        raise Problem(422, "invalid_request", "A number is too large.")
+    elif isinstance(value, list):
+        for item in value:
+            _check_value(item, depth + 1)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check_text(key)
+            _check_value(item, depth + 1)
+
+
+def _check_text(text: str) -> None:
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise Problem(
+            422, "invalid_request", "Text must not hold NUL characters or lone surrogates."
+        )
+
+
+def _too_deep() -> Problem:
+    return Problem(400, "malformed_json", f"JSON is nested deeper than {MAX_NESTING} levels.")
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(413, "body_too_large", f"The body may have at most {limit} bytes.")
+
+
+def _bounded(receive: Receive, limit: int) -> Receive:
+    received = 0
+
+    async def bounded() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise _too_large(limit)
+        return message
+
+    return bounded
+
+
+async def _read(receive: Receive) -> bytes:
+    parts = []
+    while True:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    replayed = False
+
+    async def replay() -> Message:
+        nonlocal replayed
+        if replayed:
+            return await receive()  # a disconnect, where somebody waits for one
+        replayed = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay

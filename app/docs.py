@@ -1,0 +1,71 @@
+"""The OpenAPI document and Swagger UI, all from our own files: no internet is needed."""
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
+
+from app.errors import MEDIA_TYPE, ProblemDetails
+
+STATIC = Path(__file__).parent / "static"
+ERRORS = {
+    "400": "Malformed request",
+    "401": "No key, or not a valid one",
+    "403": "The key lacks the scope",
+    "404": "No such thing",
+    "406": "None of the accepted media types is offered",
+    "409": "In conflict with the present state",
+    "413": "Too large",
+    "415": "Wrong media type",
+    "422": "Invalid request",
+    "429": "Over the limit; see `Retry-After`",
+    "503": "Redis, storage or model unavailable; see `Retry-After`",
+}
+
+
+def install(app: FastAPI) -> None:
+    """Serve `/docs` and describe our errors instead of FastAPI's own."""
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title="Vitrine",
+            swagger_js_url="/static/swagger/swagger-ui-bundle.js",
+            swagger_css_url="/static/swagger/swagger-ui.css",
+            swagger_favicon_url="/static/swagger/favicon-32x32.png",
+        )
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app)
+        return app.openapi_schema
+
+    # FastAPI's documented way to replace the document.
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    schemas = document["components"]["schemas"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    problem = ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas.update(problem.pop("$defs"))
+    schemas["ProblemDetails"] = problem
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
+    for path, operations in document["paths"].items():
+        statuses = ["503"] if path.startswith("/health") else list(ERRORS)
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+            operation["responses"] |= {
+                status: {"description": ERRORS[status], "content": content} for status in statuses
+            }
+    return document

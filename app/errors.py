@@ -1,0 +1,153 @@
+"""Every error answer in one shape: application/problem+json (RFC 9457).
+
+Domain errors know no HTTP; the table here gives each its status and code. No answer holds a
+traceback, a path or an address.
+"""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from redis import RedisError
+from starlette.exceptions import HTTPException
+
+from models.archive import DatasetError
+from models.checkpoint import CheckpointError
+from worker.datasets import DatasetNotFound
+from worker.jobs import IllegalMove
+from worker.ledger import JobNotFound
+from worker.queue import QueueFull
+from worker.registry import InvalidReference, ModelNotFound, WeightsDamaged
+from worker.storage import ObjectNotFound, StorageError, StorageFull
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 5
+MAX_LISTED_ERRORS = 20
+
+
+class ErrorItem(BaseModel):
+    """One offending field."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class ProblemDetails(BaseModel):
+    """The body of every error answer."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    code: str
+    detail: str
+    request_id: str
+    errors: list[ErrorItem] = []
+
+
+class Problem(HTTPException):
+    """An error answer in the making; FastAPI passes it through where it would wrap others."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(status, detail)
+        self.code = code
+
+
+class Answer(NamedTuple):
+    """How a domain error is answered; `detail` None shows the error's own words."""
+
+    status: int
+    code: str
+    detail: str | None = None
+
+
+# The first match counts, so a subclass stands before its parent.
+ANSWERS: dict[type[Exception], Answer] = {
+    JobNotFound: Answer(404, "job_not_found"),
+    DatasetNotFound: Answer(404, "dataset_not_found"),
+    ModelNotFound: Answer(404, "model_not_found"),
+    ObjectNotFound: Answer(404, "not_found", "There is no such file."),
+    InvalidReference: Answer(422, "invalid_model_reference"),
+    IllegalMove: Answer(409, "job_has_ended"),
+    QueueFull: Answer(429, "queue_full"),
+    WeightsDamaged: Answer(503, "model_unavailable", "This model's weights are damaged."),
+    CheckpointError: Answer(503, "model_unavailable", "This model's weights cannot be read."),
+    StorageFull: Answer(507, "storage_full", "The object store is full; nothing was kept."),
+    StorageError: Answer(503, "storage_unavailable", "The object store does not answer."),
+    RedisError: Answer(503, "redis_unavailable", "The job system does not answer."),
+}
+UNPROCESSABLE_ARCHIVE = 422
+TOO_LARGE_CODES = {"too_large", "too_many_members"}
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of `app` with a problem document."""
+    for kind in ANSWERS:
+        app.add_exception_handler(kind, _domain_error)
+    app.add_exception_handler(DatasetError, _dataset_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _fault)
+
+
+def problem_response(
+    request: Request, answer: Answer, errors: Sequence[ErrorItem] = ()
+) -> JSONResponse:
+    """The answer as a response."""
+    body = ProblemDetails(
+        title=HTTPStatus(answer.status).phrase,
+        status=answer.status,
+        code=answer.code,
+        detail=answer.detail or "",
+        request_id=str(request.scope.get("state", {}).get("request_id", "")),
+        errors=list(errors),
+    )
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if answer.status in (429, 503) else None
+    return JSONResponse(body.model_dump(), answer.status, headers, MEDIA_TYPE)
+
+
+async def _domain_error(request: Request, error: Exception) -> JSONResponse:
+    answer = next(answer for kind, answer in ANSWERS.items() if isinstance(error, kind))
+    return problem_response(request, answer._replace(detail=answer.detail or str(error)))
+
+
+async def _dataset_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, DatasetError)
+    status = 413 if error.code in TOO_LARGE_CODES else UNPROCESSABLE_ARCHIVE
+    return problem_response(request, Answer(status, error.code, str(error)))
+
+
+async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    items = [_item(raw) for raw in error.errors()[:MAX_LISTED_ERRORS]]
+    first = items[0]
+    field = ".".join(str(part) for part in first.loc[1:]) or str(first.loc[0])
+    answer = Answer(422, "invalid_request", f"{field}: {first.msg}")
+    return problem_response(request, answer, items)
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    code = error.code if isinstance(error, Problem) else _code(error.status_code)
+    response = problem_response(request, Answer(error.status_code, code, str(error.detail)))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _fault(request: Request, _error: Exception) -> JSONResponse:
+    detail = "The service failed; its log has the cause under this request id."
+    return problem_response(request, Answer(500, "internal_error", detail))
+
+
+def _code(status: int) -> str:
+    return HTTPStatus(status).phrase.lower().replace(" ", "_").replace("-", "_")
+
+
+def _item(raw: dict[str, Any]) -> ErrorItem:
+    # The offending input itself is not echoed: it may be long, or a secret.
+    message = str(raw["msg"]).removeprefix("Value error, ")
+    return ErrorItem(loc=list(raw["loc"]), msg=message, type=str(raw["type"]))

@@ -1,0 +1,65 @@
+"""The application: what it opens, and what it is put together from."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import anyio.to_thread
+from fastapi import FastAPI
+
+from app import docs, errors
+from app.auth import parse_keys
+from app.body import BodyLimits
+from app.request_id import RequestId
+from app.routers import datasets, generate, health, jobs, models
+from app.sampling import Sampler
+from worker.queue import open_queue
+from worker.registry import Registry
+from worker.settings import Settings
+from worker.storage import Storage
+
+REDIS_PATIENCE_S = 1.0  # a client is told within 2 s that Redis is away
+DESCRIPTION = """\
+Learns a shop's own product photos and generates new product images from them.
+
+Upload a zip (`POST /datasets`), train (`POST /jobs/train`), watch (`GET /jobs/{id}`), generate
+(`POST /generate`). Errors are `application/problem+json`.
+"""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The API over the Redis and the object store that `settings` name."""
+    assert settings.storage_url is not None
+    storage = Storage.open(settings.storage_url)
+    app = FastAPI(
+        title="Vitrine",
+        version=version("vitrine"),
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    app.state.settings = settings
+    app.state.api_keys = parse_keys(settings.api_key_hashes)
+    app.state.storage = storage
+    app.state.queue = open_queue(settings, storage, patience_s=REDIS_PATIENCE_S)
+    app.state.sampler = Sampler(Registry(storage), settings.max_queue)
+    for router in (generate.router, datasets.router, jobs.router, models.router, health.router):
+        app.include_router(router)
+    errors.install(app)
+    docs.install(app)
+    app.add_middleware(
+        BodyLimits,
+        max_json_bytes=settings.max_body_bytes,
+        max_upload_bytes=settings.max_upload_bytes,
+    )
+    app.add_middleware(RequestId)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    # Waiting generate requests hold a thread each; the rest of the API must still find one.
+    limiter = anyio.to_thread.current_default_thread_limiter()
+    limiter.total_tokens += app.state.settings.max_queue
+    yield

@@ -1,0 +1,55 @@
+"""Data sets: zips of product photos, a folder for each category."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, File, Form, Path, Query, Response, UploadFile
+
+from app.auth import require
+from app.dependencies import JSON, PNG, DatasetsDep, Limit, SettingsDep
+from app.schemas import Page
+from models.archive import ArchiveLimits
+from worker.datasets import DatasetRecord
+
+router = APIRouter(prefix="/datasets", tags=["datasets"], dependencies=[Depends(require("manage"))])
+
+DatasetIdPath = Annotated[
+    str,
+    Path(pattern=r"^ds_[0-9a-z]{20}$", examples=["ds_00000000000000sample"]),
+]
+Cursor = Annotated[str | None, Query(pattern=r"^ds_[0-9a-z]{20}$", description="A `last_id`.")]
+
+
+@router.post("", status_code=201, dependencies=[JSON])
+def upload_dataset(
+    file: Annotated[UploadFile, File(description="A zip with one folder of photos per category.")],
+    datasets: DatasetsDep,
+    settings: SettingsDep,
+    response: Response,
+    name: Annotated[str, Form(min_length=1, max_length=100)] = "photos",
+) -> DatasetRecord:
+    """Validate a zip of photos and keep it. The report says what was kept and what was not."""
+    limits = ArchiveLimits(total_bytes=settings.max_dataset_bytes)
+    record = datasets.add(file.file, name, limits)
+    response.headers["Location"] = f"/datasets/{record.id}"
+    return record
+
+
+@router.get("", dependencies=[JSON])
+def list_datasets(
+    datasets: DatasetsDep, limit: Limit = 20, after: Cursor = None
+) -> Page[DatasetRecord]:
+    """Data sets, newest first."""
+    data, has_more = datasets.page(limit, after)
+    return Page(data=data, has_more=has_more, last_id=data[-1].id if data else None)
+
+
+@router.get("/{dataset_id}", dependencies=[JSON])
+def read_dataset(dataset_id: DatasetIdPath, datasets: DatasetsDep) -> DatasetRecord:
+    """A data set with the report of its validation."""
+    return datasets.fetch(dataset_id)
+
+
+@router.get("/{dataset_id}/preview", response_class=Response, dependencies=[PNG])
+def preview_dataset(dataset_id: DatasetIdPath, datasets: DatasetsDep) -> Response:
+    """A contact sheet: the first photos of each category, as they are kept."""
+    return Response(datasets.preview(dataset_id), media_type="image/png")

@@ -1,0 +1,134 @@
+"""POST /generate: product images, at once."""
+
+import base64
+import hashlib
+import secrets
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Depends, Header, Response
+from fastapi.openapi.models import Example
+
+from app.auth import require
+from app.dependencies import RegistryDep, SamplerDep, SettingsDep
+from app.errors import Problem
+from app.schemas import GeneratedImage, GenerateRequest, GenerateResponse, Timing
+from models.images import MEDIA_TYPES, Enhancement, Provenance, encode, enhance, resize
+from models.sample import even_label
+from worker.jobs import new_id
+from worker.registry import ModelCard
+
+router = APIRouter(tags=["generate"], dependencies=[Depends(require("generate"))])
+
+FRESH_SEED_BITS = 53  # what every JSON client can hold exactly
+EXAMPLES: dict[str, Example] = {
+    "least": {"summary": "One image of the default model", "value": {}},
+    "sneakers": {
+        "summary": "Eight sneakers, the same ones at each call",
+        "value": {"category": "Sneaker", "n": 8, "seed": 7, "output_format": "webp"},
+    },
+}
+
+
+@router.post("/generate", response_model=GenerateResponse)
+def generate(
+    request: Annotated[GenerateRequest, Body(openapi_examples=EXAMPLES)],
+    registry: RegistryDep,
+    sampler: SamplerDep,
+    settings: SettingsDep,
+    accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
+) -> GenerateResponse | Response:
+    """Generate product images. The same seed and version give the same bytes, at any `n`.
+
+    With `Accept: image/png` (or the `output_format`'s own type) and `n` 1 the answer is the image.
+    """
+    as_bytes = _wants_bytes(accept, request)
+    card = registry.resolve(request.model or settings.default_model)
+    _check_capabilities(request)
+    first = request.seed if request.seed is not None else secrets.randbits(FRESH_SEED_BITS)
+    seeds = range(first, first + request.n)
+    labels = _labels(request, card, seeds)
+    sampled = sampler.sample(card, seeds, labels, request.truncation)
+
+    started = time.perf_counter()
+    data = []
+    for index, (seed, label) in enumerate(zip(seeds, labels, strict=True)):
+        pixels = enhance(sampled.pixels[index], Enhancement(**request.enhance.model_dump()))
+        if request.side is not None:
+            pixels = resize(pixels, (request.side, request.side))
+        encoded = encode(
+            pixels,
+            request.output_format,
+            compression=request.output_compression or 85,
+            provenance=Provenance(model=card.name, version=card.version, seed=seed),
+        )
+        data.append(_item(index, seed, card.categories[label], encoded, pixels.shape))
+    if as_bytes:
+        content = base64.b64decode(data[0].b64_json or "")
+        return Response(content, media_type=MEDIA_TYPES[request.output_format])
+    return GenerateResponse(
+        id=new_id("gen"),
+        model=card.name,
+        model_version=card.version,
+        data=data,
+        timing=Timing(
+            queue_ms=round(sampled.queue_ms, 2),
+            compute_ms=round(sampled.compute_ms, 2),
+            encode_ms=round(1000 * (time.perf_counter() - started), 2),
+        ),
+        metadata=request.metadata,
+    )
+
+
+def _item(
+    index: int, seed: int, category: str, encoded: bytes, shape: tuple[int, ...]
+) -> GeneratedImage:
+    return GeneratedImage(
+        index=index,
+        seed=seed,
+        category=category,
+        b64_json=base64.b64encode(encoded).decode(),
+        url=None,
+        sha256=hashlib.sha256(encoded).hexdigest(),
+        width=shape[1],
+        height=shape[0],
+    )
+
+
+def _labels(request: GenerateRequest, card: ModelCard, seeds: range) -> list[int]:
+    if request.category is None:
+        return [even_label(seed, len(card.categories)) for seed in seeds]
+    if request.category not in card.categories:
+        known = ", ".join(card.categories)
+        raise Problem(422, "unknown_category", f"category: {card.name} knows {known}")
+    return [card.categories.index(request.category)] * request.n
+
+
+def _wants_bytes(accept: str, request: GenerateRequest) -> bool:
+    """Whether the client takes only the bare image, not JSON."""
+    kinds = {part.split(";")[0].strip().lower() for part in accept.split(",")}
+    if not accept or kinds & {"*/*", "application/*", "application/json"}:
+        return False
+    if request.n == 1 and kinds & {"image/*", MEDIA_TYPES[request.output_format]}:
+        return True
+    raise Problem(
+        406,
+        "not_acceptable",
+        "This answers application/json and, for n = 1, the media type of output_format.",
+    )
+
+
+def _check_capabilities(request: GenerateRequest) -> None:
+    """What no model here can do yet is refused, never ignored."""
+    refused = {
+        "attributes": bool(request.attributes),
+        "background": request.background is not None,
+        "response_format": request.response_format == "url",
+        "output_compression": request.output_compression is not None
+        and request.output_format == "png",
+    }
+    for name, asked in refused.items():
+        if asked:
+            raise Problem(
+                422, "unsupported_parameter", f"{name}: this model or format does not offer it"
+            )

@@ -1,0 +1,40 @@
+"""Health: is the process alive, and can it serve."""
+
+from fastapi import APIRouter
+from redis import RedisError
+
+from app.dependencies import QueueDep, RegistryDep, SamplerDep, SettingsDep
+from app.errors import Problem
+from app.schemas import Health
+from models.checkpoint import CheckpointError
+from worker.registry import ModelNotFound, WeightsDamaged
+from worker.storage import StorageError
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+@router.get("/live")
+def live() -> Health:
+    """The process answers."""
+    return Health()
+
+
+@router.get("/ready")
+def ready(
+    queue: QueueDep, registry: RegistryDep, sampler: SamplerDep, settings: SettingsDep
+) -> Health:
+    """Redis, the object store and the default model are there; 503 names what is missing."""
+    missing = []
+    try:
+        queue.ledger.redis.ping()
+    except RedisError:
+        missing.append("redis")
+    try:
+        sampler.model(registry.resolve(settings.default_model))
+    except StorageError:
+        missing.append("storage")
+    except (ModelNotFound, WeightsDamaged, CheckpointError):
+        missing.append("default model")
+    if missing:
+        raise Problem(503, "not_ready", f"Missing: {', '.join(missing)}.")
+    return Health()

@@ -1,0 +1,1 @@
+"""The GAN / CNN / NAS core: tensors and bytes in, tensors and bytes out."""

@@ -1,0 +1,67 @@
+"""What a model version says of itself: its card's contents, and the sheet of its samples."""
+
+from dataclasses import asdict
+
+from torch import nn
+
+from models.gan import Generator
+from models.images import contact_sheet, encode
+from models.sample import sample
+from models.train import TrainState
+
+Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
+
+SHEET_COLUMNS = 10
+SHEET_ROWS = 20  # categories shown; a sheet of hundreds could not be looked at
+SHEET_TILE = 64  # px
+FIRST_SEED = 1_000  # the same samples on each sheet of a training, so that they can be compared
+
+
+def sample_sheet(generator: Generator, categories: tuple[str, ...]) -> bytes:
+    """Samples from fixed seeds, a row for each of the first `SHEET_ROWS` categories; PNG."""
+    seeds = range(FIRST_SEED, FIRST_SEED + SHEET_COLUMNS)
+    rows = [
+        list(sample(generator, seeds, [label] * SHEET_COLUMNS))
+        for label in range(min(len(categories), SHEET_ROWS))
+    ]
+    tile = max(SHEET_TILE, generator.config.resolution)
+    return encode(contact_sheet(rows, categories[:SHEET_ROWS], tile=tile), "png")
+
+
+def describe(
+    state: TrainState, categories: tuple[str, ...], data: dict[str, Json]
+) -> dict[str, Json]:
+    """The card's fields that a training knows; `data` says what it was trained on."""
+    gan, config = state.generator.config, state.config
+    architecture: dict[str, Json] = {"family": "dcgan", **asdict(gan)}
+    architecture["generator_parameters"] = _parameters(state.generator)
+    architecture["discriminator_parameters"] = _parameters(state.discriminator)
+    training: dict[str, Json] = {
+        **asdict(config),
+        "betas": list(config.betas),
+        "loss": "classic",
+        "steps": state.step,
+        "images_seen": state.images,
+        "seconds": round(state.seconds, 1),
+        "device": state.device.type,
+    }
+    capabilities: dict[str, Json] = {
+        "resolution": gan.resolution,
+        "channels": gan.channels,
+        "truncation": True,
+        "enhance": True,
+        "attributes": [],
+        "background": False,
+    }
+    return {
+        "categories": list(categories),
+        "capabilities": capabilities,
+        "architecture": architecture,
+        "training": training,
+        "data": data,
+        "metrics": {"images_per_second": round(state.images / max(state.seconds, 1e-9), 1)},
+    }
+
+
+def _parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())

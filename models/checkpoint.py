@@ -1,0 +1,198 @@
+"""Networks to bytes and back: safetensors with a JSON header, never pickle.
+
+Two kinds: a *model*, the EMA generator alone, which is served, and a *state*, all that a training
+needs to go on. Both carry the configuration that built their networks, and are refused when the
+tensors do not fit it.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from models.gan import GanConfig, Generator
+from models.layers import best_device
+from models.train import TrainConfig, TrainState
+
+MODEL_FORMAT = "vitrine-generator-1"
+STATE_FORMAT = "vitrine-train-state-1"
+MAX_HEADER_BYTES = 1_000_000
+DTYPES = {"F32", "BF16", "F16", "I64"}
+
+Config = TypeVar("Config")
+
+
+class CheckpointError(ValueError):
+    """The bytes are not a checkpoint of ours, or do not fit their own configuration."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A generator ready to sample: eval mode, with the names of its categories."""
+
+    generator: Generator
+    categories: tuple[str, ...]
+
+
+def save_model(generator: Generator, categories: tuple[str, ...]) -> bytes:
+    """The generator alone, as it is served."""
+    header: dict[str, object] = {"config": asdict(generator.config), "categories": categories}
+    return _save(_tensors(generator), MODEL_FORMAT, header)
+
+
+def load_model(data: bytes, device: torch.device | None = None) -> Model:
+    """Rebuild a generator.
+
+    Raises:
+        CheckpointError: not such a file.
+    """
+    tensors, header = _load(data, MODEL_FORMAT)
+    generator = Generator(_build(GanConfig, header["config"]))
+    _fill(generator, tensors)
+    categories = header["categories"]
+    if not isinstance(categories, list) or len(categories) != generator.config.categories:
+        raise CheckpointError("the category names do not fit the generator")
+    generator = generator.eval().requires_grad_(False).to(device or best_device())
+    return Model(generator, tuple(str(name) for name in categories))
+
+
+def save_state(state: TrainState) -> bytes:
+    """Everything `train` needs to go on from here."""
+    tensors: dict[str, Tensor] = {}
+    for name, network in _networks(state).items():
+        tensors |= {f"{name}.{key}": value for key, value in _tensors(network).items()}
+    for name, optimizer in _optimizers(state).items():
+        tensors |= {f"{name}.{key}": value for key, value in _moments(optimizer).items()}
+    header: dict[str, object] = {
+        "gan": asdict(state.generator.config),
+        "train": asdict(state.config),
+        "step": state.step,
+        "seconds": state.seconds,
+    }
+    return _save(tensors, STATE_FORMAT, header)
+
+
+def load_state(data: bytes, device: torch.device | None = None) -> TrainState:
+    """Rebuild a training.
+
+    Raises:
+        CheckpointError: not such a file.
+    """
+    tensors, header = _load(data, STATE_FORMAT)
+    train_fields = header["train"]
+    if isinstance(train_fields, dict) and isinstance(train_fields.get("betas"), list):
+        train_fields["betas"] = tuple(train_fields["betas"])
+    state = TrainState(
+        _build(GanConfig, header["gan"]), _build(TrainConfig, train_fields), device or best_device()
+    )
+    for name, network in _networks(state).items():
+        _fill(network, _with_prefix(tensors, name))
+    for name, optimizer in _optimizers(state).items():
+        _fill_moments(optimizer, _with_prefix(tensors, name))
+    step, seconds = header["step"], header["seconds"]
+    if not isinstance(step, int) or not isinstance(seconds, int | float):
+        raise CheckpointError("the counters are not numbers")
+    state.step, state.seconds = step, float(seconds)
+    return state
+
+
+def _networks(state: TrainState) -> dict[str, nn.Module]:
+    return {
+        "generator": state.generator,
+        "discriminator": state.discriminator,
+        "ema": state.ema,
+    }
+
+
+def _optimizers(state: TrainState) -> dict[str, Adam]:
+    return {
+        "optimizer_generator": state.optimizer_generator,
+        "optimizer_discriminator": state.optimizer_discriminator,
+    }
+
+
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    return {
+        name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
+    }
+
+
+def _moments(optimizer: Adam) -> dict[str, Tensor]:
+    """Adam's state, empty before the first step, keyed `{parameter index}.{name}`."""
+    per_parameter: dict[int, dict[str, Tensor]] = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{name}": value.cpu().contiguous()
+        for index, values in per_parameter.items()
+        for name, value in values.items()
+    }
+
+
+def _fill_moments(optimizer: Adam, tensors: dict[str, Tensor]) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".")
+        if value.dim() > 0:
+            # The fused Adam walks weight and moments through memory side by side, so a moment must
+            # lie in its weight's layout, channels_last where that is.
+            value = torch.empty_like(parameters[int(index)]).copy_(value)
+        state.setdefault(int(index), {})[name] = value
+    groups = optimizer.state_dict()["param_groups"]
+    try:
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+    except ValueError as error:
+        raise CheckpointError("the optimiser's state does not fit its network") from error
+
+
+def _with_prefix(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    prefix = f"{name}."
+    return {
+        key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
+    }
+
+
+def _fill(network: nn.Module, tensors: dict[str, Tensor]) -> None:
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError("the tensors do not fit the configuration") from error
+
+
+def _build(kind: Callable[..., Config], fields: object) -> Config:
+    if not isinstance(fields, dict):
+        raise CheckpointError("the configuration is not an object")
+    try:
+        return kind(**fields)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError("the configuration cannot be built") from error
+
+
+def _save(tensors: dict[str, Tensor], kind: str, header: dict[str, object]) -> bytes:
+    # One metadata entry: safetensors writes several in random order, and equal states must give
+    # equal bytes.
+    return save(tensors, metadata={"vitrine": json.dumps({"format": kind, **header})})
+
+
+def _load(data: bytes, kind: str) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """Tensors and our header, after the checks that bound what the parser is given."""
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > min(MAX_HEADER_BYTES, len(data) - 8):
+        raise CheckpointError("not a safetensors file, or its header is too long")
+    try:
+        layout = json.loads(data[8 : 8 + length])
+        header = json.loads(layout.pop("__metadata__")["vitrine"])
+        if header["format"] != kind:
+            raise CheckpointError(f"not a {kind} file")
+        if any(entry["dtype"] not in DTYPES for entry in layout.values()):
+            raise CheckpointError("a tensor has a type that no checkpoint of ours has")
+        return load(data), header
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError("the file is damaged") from error

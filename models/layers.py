@@ -1,0 +1,58 @@
+"""Blocks shared by the networks, and how they run on this machine's device.
+
+Shapes: N batch, F feature maps, H and W height and width in pixels.
+"""
+
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+
+def up_block(inputs: int, outputs: int) -> nn.Sequential:
+    """Transposed 4x4 convolution, batch norm, ReLU; (N, inputs, H, W) -> (N, outputs, 2H, 2W)."""
+    return nn.Sequential(
+        nn.ConvTranspose2d(inputs, outputs, kernel_size=4, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def down_block(inputs: int, outputs: int, *, batch_norm: bool, spectral: bool) -> nn.Sequential:
+    """Strided 4x4 convolution, LeakyReLU 0.2; (N, inputs, H, W) -> (N, outputs, H/2, W/2)."""
+    convolution = nn.Conv2d(
+        inputs, outputs, kernel_size=4, stride=2, padding=1, bias=not batch_norm
+    )
+    layers: list[nn.Module] = [spectral_norm(convolution) if spectral else convolution]
+    if batch_norm:
+        layers.append(nn.BatchNorm2d(outputs))
+    return nn.Sequential(*layers, nn.LeakyReLU(0.2, inplace=True))
+
+
+def best_device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether bf16 arithmetic is native there; emulated, it is slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def mixed_precision(device: torch.device, *, enabled: bool) -> AbstractContextManager[object]:
+    """bf16 autocast; the weights stay float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def normal_init(module: nn.Module) -> None:
+    """DCGAN's initialisation: convolutions N(0, 0.02), batch norm scales N(1, 0.02)."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        weight: Tensor = module.weight
+        nn.init.normal_(weight, 0.0, 0.02)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,53 @@
+"""Seeds and categories to uint8 images, one image a function of its own seed alone.
+
+Shapes: N images, Z latent, C channels, R resolution in pixels.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.gan import Generator
+
+MAX_SEED = 2**63 - 1
+
+
+def latent(seed: int, z_dim: int) -> Tensor:
+    """The z of `seed`, float32 (Z,), standard normal; drawn on the CPU, so equal on any device."""
+    return torch.randn(z_dim, generator=torch.Generator().manual_seed(seed))
+
+
+def even_label(seed: int, categories: int) -> int:
+    """The category an unconditioned request gets: consecutive seeds walk through all of them."""
+    return seed % categories
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Float images in [-1, 1] to uint8 [0, 255], as scored and served: x * 127.5 + 128, clamped."""
+    return (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 [0, 255] to float32 [-1, 1]; the inverse of `to_uint8` on every uint8 value."""
+    return (images.float() - 127.5) / 127.5
+
+
+@torch.inference_mode()
+def sample(
+    generator: Generator, seeds: Sequence[int], labels: Sequence[int], truncation: float = 1.0
+) -> NDArray[np.uint8]:
+    """Images (N, R, R, C) of an eval-mode generator; `truncation` in (0, 1] scales z.
+
+    The images are computed one at a time: a larger batch lets the convolution library choose other
+    blockings, and the same seed would then differ in its last bits with its neighbours.
+    """
+    device = generator.stem.weight.device
+    images = []
+    for seed, label in zip(seeds, labels, strict=True):
+        z = (latent(seed, generator.config.z_dim) * truncation).unsqueeze(0).to(device)
+        image = generator(z, torch.tensor([label], device=device))
+        images.append(to_uint8(image)[0].permute(1, 2, 0).cpu().numpy())
+    return np.stack(images)

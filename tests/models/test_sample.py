@@ -1,0 +1,54 @@
+"""Sampling: one image is a function of its own seed, category and truncation alone."""
+
+import numpy as np
+import pytest
+import torch
+
+from models.gan import GanConfig, Generator
+from models.sample import MAX_SEED, even_label, latent, sample, to_float, to_uint8
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    torch.manual_seed(0)
+    config = GanConfig(resolution=32, channels=3, categories=3, generator_width=16)
+    return Generator(config).eval()
+
+
+def test_an_image_depends_on_its_seed_alone(generator: Generator) -> None:
+    seeds, labels = list(range(100, 116)), [index % 3 for index in range(16)]
+    together = sample(generator, seeds, labels)
+    for index, (seed, label) in enumerate(zip(seeds, labels, strict=True)):
+        assert np.array_equal(sample(generator, [seed], [label])[0], together[index])
+
+
+def test_other_seeds_categories_and_truncations_give_other_images(generator: Generator) -> None:
+    image = sample(generator, [1], [0])
+    assert not np.array_equal(image, sample(generator, [2], [0]))
+    assert not np.array_equal(image, sample(generator, [1], [1]))
+    assert not np.array_equal(image, sample(generator, [1], [0], truncation=0.5))
+
+
+def test_images_are_uint8_with_channels_last(generator: Generator) -> None:
+    images = sample(generator, [0, MAX_SEED], [0, 2])
+    assert images.shape == (2, 32, 32, 3)
+    assert images.dtype == np.uint8
+
+
+def test_every_uint8_value_survives_the_round_trip() -> None:
+    values = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(to_uint8(to_float(values)), values)
+
+
+def test_values_beyond_the_range_are_clamped_not_wrapped() -> None:
+    assert to_uint8(torch.tensor([-1.5, -1.0, 1.0, 1.5])).tolist() == [0, 0, 255, 255]
+
+
+def test_latents_are_standard_normal() -> None:
+    values = torch.stack([latent(seed, 128) for seed in range(200)])
+    assert abs(values.mean()) < 0.02
+    assert abs(values.std() - 1) < 0.02
+
+
+def test_consecutive_seeds_walk_through_all_categories() -> None:
+    assert sorted(even_label(seed, 10) for seed in range(37, 47)) == list(range(10))

@@ -1,0 +1,109 @@
+"""What the container images and the Compose file must keep, whoever edits them."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from worker.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+SERVICES = ("api", "worker", "valkey", "objects")
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    compose: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    services: dict[str, Any] = compose["services"]
+    return services
+
+
+@pytest.fixture(scope="module")
+def stages() -> dict[str, str]:
+    """The Dockerfile's text by stage name."""
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    parts = re.split(r"^FROM \S+ AS (\w+)$", dockerfile, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def test_the_compose_file_has_its_four_services(services: dict[str, Any]) -> None:
+    assert set(services) == set(SERVICES)
+
+
+@pytest.mark.parametrize("target", ["api", "worker"])
+def test_an_image_runs_its_package_without_root(
+    services: dict[str, Any], stages: dict[str, str], target: str
+) -> None:
+    assert services[target]["build"]["target"] == target
+    assert re.findall(r"^USER (.+)$", stages[target], flags=re.MULTILINE) == ["10001:10001"]
+    command = "app" if target == "api" else "worker"
+    assert stages[target].rstrip().endswith(f'CMD ["python", "-m", "{command}"]')
+
+
+def test_only_the_api_image_leaves_out_cuda(stages: dict[str, str]) -> None:
+    assert "TORCH_INDEX_URL" in stages["api"]
+    assert "TORCH_INDEX_URL" not in stages["worker"]
+    assert "NVIDIA_VISIBLE_DEVICES=all" in stages["worker"]
+
+
+def test_images_install_the_tested_versions_before_the_sources(stages: dict[str, str]) -> None:
+    for target in ("api", "worker"):
+        install = stages[target].index("pip install -c constraints.txt")
+        assert install < stages[target].index("COPY models")
+        assert "[dev]" not in stages[target]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_container_gets_no_more_rights_than_it_needs(services: dict[str, Any], name: str) -> None:
+    service = services[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in service
+
+
+@pytest.mark.parametrize("name", ["valkey", "objects"])
+def test_a_store_keeps_its_data_to_itself(services: dict[str, Any], name: str) -> None:
+    service = services[name]
+    assert re.fullmatch(r"[\w/]+:\d+(\.\d+)+", service["image"])
+    assert service["volumes"] == [f"{name}:/data"]
+    assert service["networks"] == ["stores"]
+    assert not service["user"].startswith("0")
+    assert "ports" not in service
+    assert "healthcheck" in service
+
+
+def test_valkey_persists_and_never_evicts(services: dict[str, Any]) -> None:
+    command = " ".join(services["valkey"]["command"])
+    assert "--appendonly yes" in command
+    assert "--maxmemory-policy noeviction" in command
+
+
+def test_the_api_is_published_on_loopback_alone(services: dict[str, Any]) -> None:
+    assert services["api"]["ports"] == ["127.0.0.1:8000:8000"]
+    assert services["api"]["environment"]["VITRINE_PORT"] == "8000"
+
+
+def test_the_worker_reserves_one_gpu(services: dict[str, Any]) -> None:
+    reserved = services["worker"]["deploy"]["resources"]["reservations"]["devices"]
+    assert reserved == [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]
+
+
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_the_environment_names_real_settings(services: dict[str, Any], name: str) -> None:
+    settings = {f"VITRINE_{field.upper()}" for field in Settings.model_fields}
+    used = {key for key in services[name]["environment"] if key.startswith("VITRINE_")}
+    assert used >= {"VITRINE_REDIS_URL", "VITRINE_STORAGE_URL"}
+    assert used <= settings
+
+
+def test_every_secret_is_required_and_explained(services: dict[str, Any]) -> None:
+    example = (ROOT / ".env.example").read_text()
+    for service in services.values():
+        for key, value in service.get("environment", {}).items():
+            if "KEY" in key:
+                required = re.match(r"\$\{(\w+):\?", value)
+                assert required, f"{key} may be empty"
+                assert f"\n{required[1]}=" in example

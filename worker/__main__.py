@@ -1,0 +1,48 @@
+"""python -m worker: take jobs from the queue until told to stop.
+
+SIGTERM or Ctrl-C: the running job saves a checkpoint, goes back to the queue, and the worker ends.
+With `--with-parent` it also ends when the process that started it dies.
+"""
+
+import logging
+import signal
+import sys
+
+from pydantic import ValidationError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from worker.processes import die_with_parent
+from worker.queue import open_queue
+from worker.settings import Settings, explain
+from worker.storage import Storage, StorageError
+from worker.supervisor import JobWorker
+
+logger = logging.getLogger("worker")
+
+PATIENCE_S = 5
+
+
+def main() -> int:
+    """Run one worker; the exit status."""
+    if "--with-parent" in sys.argv[1:]:
+        die_with_parent(signal.SIGTERM)
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        sys.exit(explain(error))
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(name)s %(message)s")
+    if settings.redis_url is None or settings.storage_url is None:
+        sys.exit("python -m worker needs VITRINE_REDIS_URL and VITRINE_STORAGE_URL")
+    try:
+        jobs = open_queue(settings, Storage.open(settings.storage_url), patience_s=PATIENCE_S)
+        jobs.ledger.rebuild()
+    except RedisConnectionError:
+        sys.exit("Redis does not answer at VITRINE_REDIS_URL")
+    except StorageError as error:
+        sys.exit(f"VITRINE_STORAGE_URL: {error}")
+    JobWorker(jobs, jobs.queue.connection).work(logging_level="WARNING")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

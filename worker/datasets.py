@@ -1,0 +1,140 @@
+"""Uploaded data sets: the canonical photos, the validation report and the preview, in storage.
+
+The record is stored last: a data set whose upload broke off is never visible.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, JsonValue
+
+from models import datasets, images
+from models.archive import ArchiveLimits
+from worker.jobs import DatasetId, new_id, now
+from worker.storage import ObjectNotFound, Storage
+
+
+class DatasetNotFound(LookupError):
+    """No data set has this id."""
+
+
+class DatasetRecord(BaseModel):
+    """One data set, with the report of its validation."""
+
+    id: str
+    name: str
+    created_at: str
+    images: int
+    categories: list[str]
+    grey: bool
+    fingerprint: str
+    report: dict[str, JsonValue]
+
+    @property
+    def channels(self) -> int:
+        """Of the images a model learns from it."""
+        return 1 if self.grey else 3
+
+
+class DatasetStore:
+    """The data sets in one object store."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+
+    def add(
+        self,
+        source: BinaryIO,
+        name: str,
+        limits: ArchiveLimits,
+        dataset_id: DatasetId | None = None,
+    ) -> DatasetRecord:
+        """Validate an uploaded zip and keep its photos; durable when this returns.
+
+        Raises:
+            DatasetError: what is wrong with the zip, and what to do.
+        """
+        dataset_id = dataset_id or new_id("ds")
+        with tempfile.TemporaryFile() as canonical:
+            report = datasets.import_archive(source, canonical, limits)
+            record = _record(dataset_id, name, report)
+            canonical.seek(0)
+            sheet = datasets.preview(canonical, tuple(record.categories))
+            canonical.seek(0)
+            self.storage.put(f"datasets/{dataset_id}/images.zip", canonical)
+        self.storage.put(f"datasets/{dataset_id}/preview.png", _png(sheet))
+        self.storage.create(_record_key(dataset_id), record.model_dump_json().encode())
+        return record
+
+    def fetch(self, dataset_id: str) -> DatasetRecord:
+        """One record.
+
+        Raises:
+            DatasetNotFound: no such data set.
+        """
+        try:
+            return DatasetRecord.model_validate_json(self.storage.read(_record_key(dataset_id)))
+        except ObjectNotFound as error:
+            raise DatasetNotFound(f"no data set {dataset_id}") from error
+
+    def page(self, limit: int, after: str | None) -> tuple[list[DatasetRecord], bool]:
+        """Data sets newest first, from behind `after`, and whether there are more."""
+        ids = [name for name in self.storage.folders("datasets") if after is None or name < after]
+        found: list[DatasetRecord] = []
+        for dataset_id in sorted(ids, reverse=True):
+            if self.storage.exists(_record_key(dataset_id)):
+                found.append(self.fetch(dataset_id))
+            if len(found) > limit:
+                return found[:limit], True
+        return found, False
+
+    def preview(self, dataset_id: str) -> bytes:
+        """The contact sheet, PNG.
+
+        Raises:
+            DatasetNotFound: no such data set.
+        """
+        self.fetch(dataset_id)
+        return self.storage.read(f"datasets/{dataset_id}/preview.png")
+
+    @contextmanager
+    def open_images(self, dataset_id: str) -> Iterator[BinaryIO]:
+        """The canonical zip as a local file.
+
+        Raises:
+            DatasetNotFound: no such data set.
+        """
+        with tempfile.TemporaryFile() as target:
+            try:
+                self.storage.download(f"datasets/{dataset_id}/images.zip", target)
+            except ObjectNotFound as error:
+                raise DatasetNotFound(f"no data set {dataset_id}") from error
+            target.seek(0)
+            yield target
+
+
+def _record(dataset_id: str, name: str, report: datasets.DatasetReport) -> DatasetRecord:
+    return DatasetRecord(
+        id=dataset_id,
+        name=name,
+        created_at=now().isoformat().replace("+00:00", "Z"),
+        images=report.images,
+        categories=[category.name for category in report.categories],
+        grey=report.grey,
+        fingerprint=report.fingerprint,
+        report=report.to_json(),
+    )
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    return images.encode(pixels, "png")
+
+
+def _record_key(dataset_id: str) -> str:
+    return f"datasets/{dataset_id}/dataset.json"
+
+

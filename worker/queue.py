@@ -1,0 +1,138 @@
+"""Delivery of jobs by RQ, and the reconciler that makes up for what delivery loses.
+
+RQ carries one argument, our job id, as JSON. Nothing is inferred from its registries: a delivery
+that comes twice finds the job claimed, and one that never comes is sent again from the ledger.
+"""
+
+import logging
+from datetime import timedelta
+
+from redis import Redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+from worker.jobs import JobRecord, JobStatus, JobType, TrainJob, now
+from worker.ledger import Ledger
+from worker.settings import Settings
+from worker.storage import Storage
+
+logger = logging.getLogger(__name__)
+
+QUEUE_NAME = "vitrine"
+TASK = "worker.tasks.run_job"  # by name: who submits never imports what runs
+# A submit needs a moment between its record and its queue entry, a worker between entry and claim.
+REDELIVER_AFTER = timedelta(seconds=15)
+
+
+class QueueFull(RuntimeError):
+    """As many jobs wait as the operator allows."""
+
+
+class JobQueue:
+    """What the API needs of the job system: submit, fetch, list, cancel."""
+
+    def __init__(self, ledger: Ledger, redis_binary: Redis, settings: Settings) -> None:
+        self.ledger = ledger
+        self.settings = settings
+        self.queue = Queue(
+            QUEUE_NAME, connection=redis_binary, serializer=JSONSerializer, default_timeout=-1
+        )
+
+    def submit(self, job_type: JobType, request: TrainJob) -> JobRecord:
+        """Record the job, then deliver it. Once recorded it will run, whatever befalls Redis.
+
+        Raises:
+            QueueFull: `max_queued_jobs` jobs wait already.
+        """
+        if self.queue.count >= self.settings.max_queued_jobs:
+            raise QueueFull(f"{self.settings.max_queued_jobs} jobs are waiting; try again later")
+        record = self.ledger.create(job_type, request)
+        self.deliver(record)
+        return record
+
+    def deliver(self, record: JobRecord) -> None:
+        """Put the job's id on the queue."""
+        # A name of its own for each attempt: RQ deletes the entry of a delivery that has ended.
+        self.queue.enqueue(
+            TASK, record.id, job_id=_delivery_id(record), result_ttl=0, failure_ttl=86_400
+        )
+
+    def fetch(self, job_id: str) -> JobRecord:
+        """See `Ledger.fetch`."""
+        return self.ledger.fetch(job_id)
+
+    def position(self, record: JobRecord) -> int | None:
+        """How many jobs are before a queued one; None when it does not wait."""
+        if record.status != "queued":
+            return None
+        waiting = self.queue.get_job_ids()
+        return waiting.index(_delivery_id(record)) if _delivery_id(record) in waiting else 0
+
+    def page(
+        self, job_type: JobType | None, status: JobStatus | None, limit: int, after: str | None
+    ) -> tuple[list[JobRecord], bool]:
+        """Jobs newest first, from behind `after`, and whether there are more."""
+        found: list[JobRecord] = []
+        for job_id in self.ledger.ids():
+            if after is not None and job_id >= after:
+                continue
+            record = self.ledger.fetch(job_id)
+            if job_type in (None, record.type) and status in (None, record.status):
+                found.append(record)
+            if len(found) > limit:
+                return found[:limit], True
+        return found, False
+
+    def cancel(self, job_id: str) -> JobRecord:
+        """See `Ledger.cancel`."""
+        return self.ledger.cancel(job_id)
+
+    def release_dead(self, job_id: str) -> None:
+        """The process running this job has died: queue it again, within its budget."""
+        self.ledger.drop_lease(job_id)
+        self._release(job_id)
+
+    def reconcile(self) -> None:
+        """Requeue jobs whose process went silent; redeliver queued ones that RQ has lost."""
+        waiting = set(self.queue.get_job_ids())
+        for job_id in self.ledger.active_ids():
+            record = self.ledger.fetch(job_id)
+            if record.status in ("running", "cancelling"):
+                if not self.ledger.is_leased(job_id):
+                    self._release(job_id)
+            elif record.status == "queued" and _delivery_id(record) not in waiting:
+                if now() - record.created_at > REDELIVER_AFTER:
+                    logger.warning("job %s was not on the queue; delivering it again", job_id)
+                    self.deliver(record)
+
+    def _release(self, job_id: str) -> None:
+        record = self.ledger.release_dead(job_id, self.settings.max_attempts)
+        logger.warning("the process of job %s has died; it is %s", job_id, record.status)
+        if record.status == "queued":
+            self.deliver(record)
+
+
+def connect(url: str, *, patience_s: float) -> Redis:
+    """A client that gives up, by raising, about `patience_s` after Redis went away."""
+    return Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_connect_timeout=1.0,
+        socket_timeout=5.0,
+        retry=Retry(ConstantBackoff(0.5), int(patience_s / 0.5)),
+    )
+
+
+def open_queue(settings: Settings, storage: Storage, *, patience_s: float) -> JobQueue:
+    """The job system of these settings."""
+    assert settings.redis_url is not None
+    redis = connect(settings.redis_url, patience_s=patience_s)
+    # RQ wants a connection of its own: it decodes by itself, and blocks while it waits for work.
+    binary = Redis.from_url(settings.redis_url, socket_connect_timeout=1.0)
+    return JobQueue(Ledger(storage, redis, settings.lease_s), binary, settings)
+
+
+def _delivery_id(record: JobRecord) -> str:
+    return f"{record.id}-{record.attempt}"

@@ -1,0 +1,90 @@
+"""What RQ runs, in the work-horse: claim a job, run it, settle how it ended."""
+
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import torch
+from redis import RedisError
+
+from models.archive import DatasetError
+from models.checkpoint import CheckpointError
+from models.train import Diverged
+from worker.datasets import DatasetNotFound
+from worker.jobs import JobType
+from worker.ledger import Claim, LeaseLost
+from worker.queue import JobQueue, open_queue
+from worker.settings import Settings
+from worker.storage import Storage, StorageError
+from worker.training import JobCancelled, JobInterrupted, run_training
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_S = 60  # a job outlasts a Redis that is away for this long
+
+RUN: dict[JobType, Callable[[Claim, Storage, Settings, Callable[[], bool]], None]] = {
+    "train": run_training
+}
+
+# Failures that another attempt would only repeat, by the code a client sees.
+FAILURES: dict[type[Exception], str] = {
+    DatasetNotFound: "dataset_not_found",
+    DatasetError: "invalid_dataset",
+    CheckpointError: "invalid_checkpoint",
+    Diverged: "diverged",
+    torch.OutOfMemoryError: "out_of_memory",
+    ValueError: "invalid_request",
+}
+
+
+def run_job(job_id: str) -> None:
+    """RQ entry point for every type of job; all about the job is in the ledger."""
+    settings = Settings()
+    assert settings.storage_url is not None
+    storage = Storage.open(settings.storage_url)
+    jobs = open_queue(settings, storage, patience_s=PATIENCE_S)
+    claim = jobs.ledger.claim(job_id)
+    if claim is None:
+        logger.info("job %s is not to be run: already claimed, or ended", job_id)
+        return
+    with _terminated() as stop_requested, _settled(claim, jobs):
+        RUN[claim.record.type](claim, storage, settings, stop_requested)
+
+
+@contextmanager
+def _settled(claim: Claim, jobs: JobQueue) -> Iterator[None]:
+    """Commit how the job ended. Where storage or Redis failed, nothing is: it is tried again."""
+    try:
+        yield
+    except JobInterrupted:
+        jobs.deliver(claim.hand_back())
+    except JobCancelled:
+        claim.confirm_cancelled()
+    except LeaseLost:
+        logger.warning("job %s has gone to another attempt", claim.record.id)
+    except (StorageError, RedisError):
+        raise
+    except tuple(FAILURES) as error:
+        code = next(code for kind, code in FAILURES.items() if isinstance(error, kind))
+        logger.warning("job %s failed: %s: %s", claim.record.id, code, error)
+        claim.fail(code, str(error))
+    except Exception:
+        claim.fail("internal_error", "the job failed by a fault of the service; see its log")
+        raise
+
+
+@contextmanager
+def _terminated() -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM has come, as a question a loop can ask."""
+    received: list[int] = []
+
+    def remember(signum: int, _frame: FrameType | None) -> None:
+        received.append(signum)
+
+    previous = signal.signal(signal.SIGTERM, remember)
+    try:
+        yield lambda: bool(received)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
