@@ -131,7 +131,8 @@ def _load(opened: Image.Image, max_side: int | None) -> Image.Image:
         image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
     image = _to_srgb(_over_white(image), profile)
     method = ORIENTATIONS.get(orientation)
-    image = image.transpose(method) if method is not None else image
+    # A copy, so that what the opened file still remembers of its metadata is left behind.
+    image = image.copy() if method is None else image.transpose(method)
     image.info = {}
     return image
 
@@ -146,12 +147,15 @@ def _orientation(image: Image.Image) -> int:
 def _simplify(image: Image.Image) -> Image.Image:
     """Any mode to L, LA, RGB, RGBA or CMYK; 16-bit grey is scaled to 8 bits, not clipped."""
     if image.mode.startswith("I"):
-        wide = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+        wide = np.asarray(image, dtype=np.uint16)
+        # wide / 257, rounded; the bound keeps the sum within 16 bits.
+        return Image.fromarray(((np.minimum(wide, 65407) + 128) // 257).astype(np.uint8))
     transparent = image.has_transparency_data
     if image.mode in ("1", "L", "LA", "La"):
-        return image.convert("LA" if transparent else "L")
-    return image.copy() if image.mode == "CMYK" else image.convert("RGBA" if transparent else "RGB")
+        mode = "LA" if transparent else "L"
+    else:
+        mode = "RGBA" if transparent else "RGB"
+    return image if image.mode in (mode, "CMYK") else image.convert(mode)  # no copy of large ones
 
 
 def _over_white(image: Image.Image) -> Image.Image:

@@ -14,7 +14,8 @@ TERMINAL: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
 
 # The only moves a job can make.
 MOVES: dict[JobStatus, frozenset[JobStatus]] = {
-    "queued": frozenset({"running", "cancelled"}),
+    # To itself or to failed where the process died before it could claim the job.
+    "queued": frozenset({"running", "cancelled", "queued", "failed"}),
     "running": frozenset({"queued", "cancelling", "succeeded", "failed"}),
     "cancelling": frozenset({"cancelled", "succeeded", "failed"}),
     "succeeded": frozenset(),

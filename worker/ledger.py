@@ -129,11 +129,11 @@ class Ledger:
     def release_dead(self, job_id: str, max_attempts: int) -> JobRecord:
         """What becomes of a job whose process died: queued again, or ended.
 
-        A job that is not running, or that a live process leases, is left as it is.
+        A job that has ended, or that a live process leases, is left as it is.
         """
         with self._lock(job_id):
             record = self.read(job_id)
-            if record.status not in ("running", "cancelling") or self.is_leased(job_id):
+            if record.terminal or self.is_leased(job_id):
                 return record
             return self._write(_after_death(record, max_attempts))
 

@@ -1,21 +1,25 @@
 """The process that waits for jobs and supervises the one that runs them. It never imports torch.
 
-One work-horse is forked for each job, from a process without threads of torch's or a CUDA context.
-The horse pays torch's import, about 2 s, which is nothing beside a training.
+Each job gets a clean process (`worker.horse`) instead of RQ's fork: obstore's threads, like torch's,
+do not survive one, and the supervisor reads the ledger. RQ's own SpawnWorker would show the Redis
+password in its arguments. The horse pays its imports, about 2 s, which is nothing beside a training.
 """
 
 import logging
+import os
 import signal
+import sys
+from datetime import UTC
 
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from rq import Worker
+from rq import Queue, Worker
 from rq.executions import Execution
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from worker.processes import die_with_parent
+from worker.jobs import now
 from worker.queue import QUEUE_NAME, JobQueue
 
 logger = logging.getLogger(__name__)
@@ -47,12 +51,18 @@ class JobWorker(Worker):
         """Every few seconds while a horse works: kill it when it has gone silent."""
         try:
             super().maintain_heartbeats(job, execution)
-            if not self.jobs.ledger.is_leased(_job_id(job)):
+            if self._is_silent(job):
                 logger.error("job %s shows no sign of life; killing its process", _job_id(job))
                 self.kill_horse(signal.SIGKILL)
             self.jobs.reconcile()
         except (RedisConnectionError, RedisTimeoutError):
             logger.warning("Redis is away; the job goes on")
+
+    def _is_silent(self, job: Job) -> bool:
+        """No lease, and time enough to have taken one: torch's import comes before the claim."""
+        assert job.started_at is not None
+        age_s = (now() - job.started_at.replace(tzinfo=UTC)).total_seconds()
+        return age_s > self.jobs.settings.lease_s and not self.jobs.ledger.is_leased(_job_id(job))
 
     def handle_work_horse_killed(
         self, job: Job, retpid: int, ret_val: int, rusage: object
@@ -67,10 +77,11 @@ class JobWorker(Worker):
         if self.horse_pid:
             self.kill_horse(signal.SIGTERM)
 
-    def setup_work_horse_signals(self) -> None:
-        """In the horse: it must not outlive its worker, or two would run one job."""
-        super().setup_work_horse_signals()
-        die_with_parent(signal.SIGKILL)
+    def fork_work_horse(self, job: Job, queue: Queue) -> None:  # noqa: ARG002 - RQ's signature
+        """Start the horse, in a process group of its own so that it can be killed as a whole."""
+        assert self.execution is not None
+        command = [sys.executable, "-m", "worker.horse", self.key, job.id, self.execution.id]
+        self._horse_pid = os.posix_spawn(sys.executable, command, os.environ, setpgroup=0)
 
 
 def _job_id(job: Job) -> str:

@@ -1,0 +1,54 @@
+"""Real parts for every test: a Valkey server of our own, object stores in folders."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from worker.embedded import EmbeddedValkey
+from worker.queue import JobQueue, open_queue
+from worker.settings import Settings
+from worker.storage import Storage
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
+    """A real server, one for the whole run."""
+    with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(valkey: EmbeddedValkey) -> Iterator[str]:
+    """The server's address; it holds nothing when the test begins."""
+    with Redis.from_url(valkey.url) as client:
+        client.flushall()
+    yield valkey.url
+
+
+@pytest.fixture
+def storage_url(tmp_path: Path) -> str:
+    """An empty file store."""
+    return f"file://{tmp_path / 'objects'}"
+
+
+@pytest.fixture
+def storage(storage_url: str) -> Storage:
+    """The same store, open."""
+    return Storage.open(storage_url)
+
+
+@pytest.fixture
+def settings(redis_url: str, storage_url: str) -> Settings:
+    """Of a service on these."""
+    return Settings(redis_url=redis_url, storage_url=storage_url, checkpoint_every_s=0.5)
+
+
+@pytest.fixture
+def jobs(settings: Settings, storage: Storage) -> Iterator[JobQueue]:
+    """The job system on these."""
+    queue = open_queue(settings, storage, patience_s=1)
+    yield queue
+    queue.ledger.redis.close()
+    queue.queue.connection.close()

@@ -1,0 +1,54 @@
+"""A data set, and real worker processes."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from models.archive import ArchiveLimits
+from worker.datasets import DatasetRecord, DatasetStore
+from worker.jobs import TrainJob
+from worker.settings import Settings
+from worker.shipped import SAMPLE_ARCHIVE
+from worker.storage import Storage
+
+StartWorker = Callable[[], "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def dataset(storage: Storage) -> DatasetRecord:
+    """The sample data set, uploaded."""
+    with SAMPLE_ARCHIVE.open("rb") as archive:
+        return DatasetStore(storage).add(archive, "sample", ArchiveLimits())
+
+
+@pytest.fixture
+def tiny_job(dataset: DatasetRecord) -> TrainJob:
+    """A training of a few seconds."""
+    return TrainJob(
+        dataset=dataset.id, model="tiny", resolution=28, preset="fast", batch_size=16, max_images=320
+    )
+
+
+@pytest.fixture
+def start_worker(settings: Settings) -> Iterator[StartWorker]:
+    """Starts `python -m worker`; whatever still runs is killed at the end."""
+    environment = os.environ | {
+        "VITRINE_REDIS_URL": str(settings.redis_url),
+        "VITRINE_STORAGE_URL": str(settings.storage_url),
+        "VITRINE_CHECKPOINT_EVERY_S": str(settings.checkpoint_every_s),
+        "OMP_NUM_THREADS": "1",
+    }
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> "subprocess.Popen[bytes]":
+        process = subprocess.Popen([sys.executable, "-m", "worker"], env=environment)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()

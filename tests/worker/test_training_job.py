@@ -1,0 +1,152 @@
+"""The train job, run by real worker processes that are stopped and killed."""
+
+import json
+import os
+import signal
+import time
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from tests.worker.conftest import StartWorker
+from tests.worker.watching import wait_for, work_horse_of
+from worker.artifacts import artifact_folder, artifact_key, checkpoint_key
+from worker.jobs import JobRecord, TrainJob
+from worker.queue import JobQueue
+from worker.registry import Registry
+from worker.storage import Storage
+
+
+def succeeded(record: JobRecord) -> bool:
+    return record.status == "succeeded"
+
+
+def training(record: JobRecord) -> bool:
+    return record.stage == "training"
+
+
+def test_a_job_ends_with_a_registered_model_and_its_files(
+    jobs: JobQueue, storage: Storage, tiny_job: TrainJob, start_worker: StartWorker
+) -> None:
+    start_worker()
+    job = jobs.submit("train", tiny_job.model_copy(update={"promote": "production"}))
+    record = wait_for(jobs, job.id, succeeded)
+
+    assert record.result == {"model": "tiny", "version": 1, "alias": "production"}
+    assert (record.progress.percent, record.progress.step) == (100, 20)
+    registry = Registry(storage)
+    card = registry.resolve("tiny@production")
+    assert card.categories == ["dress", "hat", "pants", "shoes"]
+    assert card.training["images_seen"] == 320
+    assert card.origin == job.id
+    assert Image.open(BytesIO(registry.samples(card))).width > 500
+
+    lines = storage.read(artifact_key(job.id, "metrics.jsonl")).decode().splitlines()
+    assert json.loads(lines[-1])["step"] <= 20
+    names = [key.rsplit("/", 1)[-1] for key in storage.keys(artifact_folder(job.id))]
+    assert "samples-000000160.png" in names
+    assert not storage.exists(checkpoint_key(job.id))
+
+
+def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
+    jobs: JobQueue, storage: Storage, tiny_job: TrainJob, start_worker: StartWorker
+) -> None:
+    longer = tiny_job.model_copy(update={"max_images": 3200})
+    worker = start_worker()
+    undisturbed = jobs.submit("train", longer)
+    wait_for(jobs, undisturbed.id, succeeded)
+
+    killed = jobs.submit("train", longer)
+    wait_for(jobs, killed.id, lambda _: storage.exists(checkpoint_key(killed.id)))
+    os.kill(work_horse_of(worker), signal.SIGKILL)
+    record = wait_for(jobs, killed.id, succeeded)
+
+    assert (record.attempt, record.crashes) == (2, 1)
+    first, second = Registry(storage).versions("tiny")
+    assert (first.origin, second.origin) == (undisturbed.id, killed.id)
+    assert first.weights_sha256 == second.weights_sha256
+    metrics = storage.read(artifact_key(killed.id, "metrics.jsonl")).decode().splitlines()
+    steps = [json.loads(line)["step"] for line in metrics]
+    assert steps == sorted(set(steps))
+
+
+def test_a_killed_worker_takes_its_work_horse_along_and_another_goes_on(
+    jobs: JobQueue, storage: Storage, tiny_job: TrainJob, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    job = jobs.submit("train", tiny_job.model_copy(update={"max_images": 3200}))
+    wait_for(jobs, job.id, lambda _: storage.exists(checkpoint_key(job.id)))
+    horse = work_horse_of(worker)
+    worker.kill()
+    worker.wait()
+    time.sleep(0.5)
+    assert not Path(f"/proc/{horse}/exe").exists()
+    jobs.ledger.drop_lease(job.id)  # instead of waiting until it runs out
+
+    start_worker()
+    assert wait_for(jobs, job.id, succeeded).attempt == 2
+
+
+def test_a_job_that_kills_its_process_each_time_is_given_up(
+    jobs: JobQueue, tiny_job: TrainJob, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    job = jobs.submit("train", tiny_job.model_copy(update={"max_images": 1_000_000}))
+    for attempt in (1, 2, 3):
+        wait_for(jobs, job.id, lambda r, a=attempt: training(r) and r.attempt == a)  # type: ignore[misc] # mypy cannot type a lambda's default
+        os.kill(work_horse_of(worker), signal.SIGKILL)
+    record = wait_for(jobs, job.id, lambda r: r.status == "failed")
+    assert record.error is not None
+    assert record.error.code == "worker_lost"
+
+
+def test_cancel_acts_within_five_seconds(
+    jobs: JobQueue, tiny_job: TrainJob, start_worker: StartWorker
+) -> None:
+    start_worker()
+    job = jobs.submit("train", tiny_job.model_copy(update={"max_images": 1_000_000}))
+    wait_for(jobs, job.id, training)
+    asked = time.monotonic()
+    assert jobs.cancel(job.id).status == "cancelling"
+    record = wait_for(jobs, job.id, lambda r: r.status == "cancelled")
+    assert time.monotonic() - asked < 5
+    assert record.finished_at is not None
+
+
+def test_a_stopped_worker_hands_its_job_back_without_a_crash(
+    jobs: JobQueue, storage: Storage, tiny_job: TrainJob, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    job = jobs.submit("train", tiny_job.model_copy(update={"max_images": 3200}))
+    wait_for(jobs, job.id, training)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(timeout=20) == 0
+    waiting = jobs.fetch(job.id)
+    assert (waiting.status, waiting.attempt, waiting.crashes) == ("queued", 2, 0)
+    assert storage.exists(checkpoint_key(job.id))
+
+    start_worker()
+    assert wait_for(jobs, job.id, succeeded).crashes == 0
+
+
+def test_a_data_set_that_is_gone_fails_the_job_with_its_code(
+    jobs: JobQueue, storage: Storage, tiny_job: TrainJob, start_worker: StartWorker
+) -> None:
+    for key in storage.keys(f"datasets/{tiny_job.dataset}"):
+        storage.delete(key)
+    job = jobs.submit("train", tiny_job)
+    start_worker()
+    record = wait_for(jobs, job.id, lambda r: r.status == "failed")
+    assert record.error is not None
+    assert record.error.code == "dataset_not_found"
+
+
+def test_the_supervising_process_never_loads_torch(
+    jobs: JobQueue, tiny_job: TrainJob, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    job = jobs.submit("train", tiny_job.model_copy(update={"max_images": 1_000_000}))
+    wait_for(jobs, job.id, training)
+    assert "libtorch" in Path(f"/proc/{work_horse_of(worker)}/maps").read_text()
+    assert "libtorch" not in Path(f"/proc/{worker.pid}/maps").read_text()

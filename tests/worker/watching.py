@@ -1,0 +1,31 @@
+"""Waiting for a job, and finding the process that runs it."""
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from worker.jobs import JobRecord
+from worker.queue import JobQueue
+
+DEADLINE_S = 60.0
+
+
+def wait_for(jobs: JobQueue, job_id: str, reached: Callable[[JobRecord], bool]) -> JobRecord:
+    """The job once `reached` holds; fails when it ends without, or takes too long."""
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        record = jobs.fetch(job_id)
+        if reached(record):
+            return record
+        assert not record.terminal, record
+        time.sleep(0.05)
+    raise AssertionError(f"not reached within {DEADLINE_S} s: {jobs.fetch(job_id)}")
+
+
+def work_horse_of(worker: "subprocess.Popen[bytes]") -> int:
+    """The process that runs the job: the worker's only child."""
+    children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+    assert len(children) == 1, children
+    return int(children[0])
+
