@@ -17,8 +17,13 @@ from pydantic import ValidationError
 
 from app.auth import check_exposure, parse_keys
 from app.main import create_app
-from worker.embedded import DataFolderBusy, EmbeddedValkey, ValkeyFailed, WorkerProcess
-from worker.embedded import lock_data_folder
+from worker.embedded import (
+    DataFolderBusy,
+    EmbeddedValkey,
+    ValkeyFailed,
+    WorkerProcess,
+    lock_data_folder,
+)
 from worker.registry import Registry
 from worker.settings import Settings, explain
 from worker.shipped import add_sample_dataset, register_models
@@ -112,9 +117,7 @@ def _backing(settings: Settings) -> Iterator[Settings]:
         urls = {"VITRINE_REDIS_URL": valkey.url, "VITRINE_STORAGE_URL": storage_url}
         worker = WorkerProcess(urls)
         try:
-            yield settings.model_copy(
-                update={"redis_url": valkey.url, "storage_url": storage_url}
-            )
+            yield settings.model_copy(update={"redis_url": valkey.url, "storage_url": storage_url})
         finally:
             worker.stop()
 

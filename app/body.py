@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import Answer, Problem, problem_response
 
 MAX_NESTING = 32
+UPLOADS = frozenset({"/datasets"})  # paths that take multipart/form-data; all others take JSON
 
 
 class BodyLimits:
@@ -29,16 +30,12 @@ class BodyLimits:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        multipart = headers.get("content-type", "").startswith("multipart/")
-        limit = self.max_upload_bytes if multipart else self.max_json_bytes
+        upload = scope["path"] in UPLOADS
+        limit = self.max_upload_bytes if upload else self.max_json_bytes
         bounded = _bounded(receive, limit)
         try:
-            if headers.get("content-encoding", "identity") != "identity":
-                raise Problem(415, "unsupported_encoding", "Send the body uncompressed.")
-            declared = headers.get("content-length", "0")
-            if declared.isdigit() and int(declared) > limit:
-                raise _too_large(limit)
-            if not multipart:
+            check_headers(headers, limit, upload=upload)
+            if not upload:
                 body = await _read(bounded)
                 if body:
                     check_json(body, headers.get("content-type", ""))
@@ -53,10 +50,24 @@ class BodyLimits:
         await self.app(scope, bounded, send)
 
 
+def check_headers(headers: Headers, limit: int, *, upload: bool) -> None:
+    """What can be refused before the body is read; raises Problem."""
+    if "content-length" in headers and "transfer-encoding" in headers:
+        # Two servers in a row may each believe another one: request smuggling.
+        raise Problem(400, "bad_request", "Send Content-Length or Transfer-Encoding, not both.")
+    if headers.get("content-encoding", "identity") != "identity":
+        raise Problem(415, "unsupported_encoding", "Send the body uncompressed.")
+    declared = headers.get("content-length", "0")
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
+    media_type = _media_type(headers.get("content-type", "multipart/form-data"))
+    if upload and media_type != "multipart/form-data":
+        raise Problem(415, "unsupported_media_type", "Send multipart/form-data.")
+
+
 def check_json(body: bytes, content_type: str) -> None:
     """Raises Problem: 415 for another media type, 400 for malformed, 422 for unusable values."""
-    media_type = content_type.split(";")[0].strip().lower()
-    if media_type != "application/json":
+    if _media_type(content_type) != "application/json":
         raise Problem(415, "unsupported_media_type", "Send application/json.")
     try:
         value = json.loads(
@@ -75,6 +86,10 @@ def check_json(body: bytes, content_type: str) -> None:
     _check_value(value, depth=1)
 
 
+def _media_type(content_type: str) -> str:
+    return content_type.split(";")[0].strip().lower()
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
@@ -87,7 +102,7 @@ def _constant(name: str) -> NoReturn:
 
 
 def _check_value(value: Any, depth: int) -> None:
-    if depth > MAX_NESTING:
+    if depth > MAX_NESTING and isinstance(value, list | dict):
         raise _too_deep()
     if isinstance(value, str):
         _check_text(value)

@@ -27,6 +27,8 @@ from worker.storage import ObjectNotFound, StorageError, StorageFull
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
 MAX_LISTED_ERRORS = 20
+# RFC 9110's phrases; Python's differ before 3.13.
+TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
 
 
 class ErrorItem(BaseModel):
@@ -99,7 +101,7 @@ def problem_response(
 ) -> JSONResponse:
     """The answer as a response."""
     body = ProblemDetails(
-        title=HTTPStatus(answer.status).phrase,
+        title=_title(answer.status),
         status=answer.status,
         code=answer.code,
         detail=answer.detail or "",
@@ -125,8 +127,11 @@ async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     items = [_item(raw) for raw in error.errors()[:MAX_LISTED_ERRORS]]
     first = items[0]
-    field = ".".join(str(part) for part in first.loc[1:]) or str(first.loc[0])
-    answer = Answer(422, "invalid_request", f"{field}: {first.msg}")
+    if first.loc[0] == "path" and request.method != "PUT":
+        # What no id can look like is as unknown as any other; PUT names what it makes.
+        return problem_response(request, Answer(404, "not_found", "Nothing has this name or id."))
+    field = ".".join(str(part) for part in first.loc[1:])
+    answer = Answer(422, "invalid_request", f"{field}: {first.msg}" if field else first.msg)
     return problem_response(request, answer, items)
 
 
@@ -140,11 +145,18 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _fault(request: Request, _error: Exception) -> JSONResponse:
     detail = "The service failed; its log has the cause under this request id."
-    return problem_response(request, Answer(500, "internal_error", detail))
+    response = problem_response(request, Answer(500, "internal_error", detail))
+    # Starlette answers faults outside all middleware, so also outside RequestId.
+    response.headers["X-Request-Id"] = str(request.scope["state"]["request_id"])
+    return response
+
+
+def _title(status: int) -> str:
+    return TITLES.get(status, HTTPStatus(status).phrase)
 
 
 def _code(status: int) -> str:
-    return HTTPStatus(status).phrase.lower().replace(" ", "_").replace("-", "_")
+    return _title(status).lower().replace(" ", "_").replace("-", "_")
 
 
 def _item(raw: dict[str, Any]) -> ErrorItem:

@@ -20,7 +20,7 @@ class RequestId:
             await self.app(scope, receive, send)
             return
         sent = Headers(scope=scope).get("x-request-id", "")
-        request_id = sent if SANE.match(sent) else f"req_{secrets.token_hex(8)}"
+        request_id = sent if SANE.fullmatch(sent) else f"req_{secrets.token_hex(8)}"
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def with_id(message: Message) -> None:

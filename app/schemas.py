@@ -196,4 +196,3 @@ class Health(BaseModel):
     """The service's state."""
 
     status: Literal["ok"] = "ok"
-

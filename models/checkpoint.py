@@ -118,9 +118,7 @@ def _optimizers(state: TrainState) -> dict[str, Adam]:
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:
-    return {
-        name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
-    }
+    return {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
 
 
 def _moments(optimizer: Adam) -> dict[str, Tensor]:

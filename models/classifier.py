@@ -105,7 +105,9 @@ def fit(network: Classifier, dataset: Dataset) -> Iterator[FitProgress]:
     optimizer = torch.optim.Adam(network.parameters(), lr=config.lr, fused=True)
     batch_size = min(config.batch_size, len(dataset.labels))
     batches = len(dataset.labels) // batch_size
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr * 3, max(config.epochs * batches, 2))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.lr * 3, max(config.epochs * batches, 2)
+    )
     random = torch.Generator().manual_seed(config.seed)
     bf16 = has_fast_bf16(device)
     for epoch in range(config.epochs):

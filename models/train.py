@@ -242,8 +242,9 @@ def _update_ema(state: TrainState) -> None:
 def _random(seed: int, index: int, stream: int = 0) -> torch.Generator:
     """A generator that is a function of its arguments, decorrelated by SplitMix64's finaliser."""
     mask = 2**64 - 1
-    x = (seed * 0x9E3779B97F4A7C15 + index * 0xBF58476D1CE4E5B9 + stream * 0x94D049BB133111EB) & mask
+    x = (
+        seed * 0x9E3779B97F4A7C15 + index * 0xBF58476D1CE4E5B9 + stream * 0x94D049BB133111EB
+    ) & mask
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & mask
     x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & mask
     return torch.Generator().manual_seed((x ^ (x >> 31)) >> 1)
-

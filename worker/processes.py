@@ -1,13 +1,47 @@
-"""Ties between parent and child processes that outlast a SIGKILL."""
+"""Ties between processes that outlast a SIGKILL, and their end."""
 
 import ctypes
+import fcntl
+import os
 import signal
+import subprocess
 import sys
+import time
+from typing import IO
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def die_with_parent(signum: signal.Signals) -> None:
-    """Have the kernel send `signum` to this process when its parent dies. Linux only."""
+    """Have the kernel send `signum` to this process when its parent dies. Linux only.
+
+    The parent is the thread that started this process; its end counts as the parent's.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signum))
+
+
+def take_lock(file: IO[str], *, within_s: float) -> bool:
+    """Lock the file for this process and the children that inherit it; whether that succeeded."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
+
+
+def end(process: "subprocess.Popen[bytes]", timeout_s: float) -> None:
+    """SIGTERM, and after `timeout_s` SIGKILL to its process group, which it must lead."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -5,6 +5,7 @@ that comes twice finds the job claimed, and one that never comes is sent again f
 """
 
 import logging
+import secrets
 from datetime import timedelta
 
 from redis import Redis
@@ -54,10 +55,10 @@ class JobQueue:
 
     def deliver(self, record: JobRecord) -> None:
         """Put the job's id on the queue."""
-        # A name of its own for each attempt: RQ deletes the entry of a delivery that has ended.
-        self.queue.enqueue(
-            TASK, record.id, job_id=_delivery_id(record), result_ttl=0, failure_ttl=86_400
-        )
+        # A name of its own for each delivery: RQ deletes the entry of one that has ended, which must
+        # not be that of another still on its way.
+        delivery_id = f"{record.id}-{secrets.token_hex(4)}"
+        self.queue.enqueue(TASK, record.id, job_id=delivery_id, result_ttl=0, failure_ttl=86_400)
 
     def fetch(self, job_id: str) -> JobRecord:
         """See `Ledger.fetch`."""
@@ -67,8 +68,8 @@ class JobQueue:
         """How many jobs are before a queued one; None when it does not wait."""
         if record.status != "queued":
             return None
-        waiting = self.queue.get_job_ids()
-        return waiting.index(_delivery_id(record)) if _delivery_id(record) in waiting else 0
+        waiting = self._waiting()
+        return waiting.index(record.id) if record.id in waiting else 0
 
     def page(
         self, job_type: JobType | None, status: JobStatus | None, limit: int, after: str | None
@@ -96,16 +97,22 @@ class JobQueue:
 
     def reconcile(self) -> None:
         """Requeue jobs whose process went silent; redeliver queued ones that RQ has lost."""
-        waiting = set(self.queue.get_job_ids())
+        waiting = set(self._waiting())
         for job_id in self.ledger.active_ids():
             record = self.ledger.fetch(job_id)
             if record.status in ("running", "cancelling"):
                 if not self.ledger.is_leased(job_id):
                     self._release(job_id)
-            elif record.status == "queued" and _delivery_id(record) not in waiting:
-                if now() - record.created_at > REDELIVER_AFTER:
-                    logger.warning("job %s was not on the queue; delivering it again", job_id)
-                    self.deliver(record)
+            elif record.status == "queued" and self._is_undelivered(record, waiting):
+                logger.warning("job %s was not on the queue; delivering it again", job_id)
+                self.deliver(record)
+
+    def _waiting(self) -> list[str]:
+        """Ids of the jobs on the queue, in its order."""
+        return [delivery_id.split("-")[0] for delivery_id in self.queue.get_job_ids()]
+
+    def _is_undelivered(self, record: JobRecord, waiting: set[str]) -> bool:
+        return record.id not in waiting and now() - record.created_at > REDELIVER_AFTER
 
     def _release(self, job_id: str) -> None:
         record = self.ledger.release_dead(job_id, self.settings.max_attempts)
@@ -132,7 +139,3 @@ def open_queue(settings: Settings, storage: Storage, *, patience_s: float) -> Jo
     # RQ wants a connection of its own: it decodes by itself, and blocks while it waits for work.
     binary = Redis.from_url(settings.redis_url, socket_connect_timeout=1.0)
     return JobQueue(Ledger(storage, redis, settings.lease_s), binary, settings)
-
-
-def _delivery_id(record: JobRecord) -> str:
-    return f"{record.id}-{record.attempt}"

@@ -16,7 +16,9 @@ from worker.jobs import AliasName, ModelName, now
 from worker.storage import ObjectExists, ObjectNotFound, Storage
 
 PRODUCTION = "production"
-REFERENCE = re.compile(r"^([a-z0-9][a-z0-9-]{0,62})(?:@([a-z][a-z0-9-]{0,62})|:([1-9][0-9]{0,8}))?$")
+REFERENCE = re.compile(
+    r"^([a-z0-9][a-z0-9-]{0,62})(?:@([a-z][a-z0-9-]{0,62})|:([1-9][0-9]{0,8}))?$"
+)
 
 
 class ModelNotFound(LookupError):
@@ -121,7 +123,7 @@ class Registry:
             InvalidReference: not of that form.
             ModelNotFound: it means nothing here.
         """
-        match = REFERENCE.match(reference)
+        match = REFERENCE.fullmatch(reference)
         if match is None:
             raise InvalidReference("model must be name, name@alias or name:version")
         name, alias, version = match.groups()
@@ -171,7 +173,9 @@ class Registry:
         try:
             data = self.storage.read(_weights_key(card.name, card.weights_sha256))
         except ObjectNotFound as error:
-            raise WeightsDamaged(f"the weights of {card.name}:{card.version} are missing") from error
+            raise WeightsDamaged(
+                f"the weights of {card.name}:{card.version} are missing"
+            ) from error
         if hashlib.sha256(data).hexdigest() != card.weights_sha256:
             raise WeightsDamaged(f"the weights of {card.name}:{card.version} are damaged")
         return data

@@ -12,26 +12,39 @@ GIB = 2**30
 class Settings(BaseSettings):
     """How this process runs; each field is the environment variable `VITRINE_` + its name."""
 
-    model_config = SettingsConfigDict(env_prefix="VITRINE_", frozen=True, extra="ignore")
+    # An empty variable, as Compose passes for one that is not set, counts as unset.
+    model_config = SettingsConfigDict(
+        env_prefix="VITRINE_", frozen=True, extra="ignore", env_ignore_empty=True
+    )
 
-    redis_url: str | None = Field(default=None, description="redis://…; unset: embedded mode")
+    redis_url: str | None = Field(
+        default=None,
+        pattern="^(rediss?|unix)://",
+        description="redis://, rediss:// or unix://; unset: embedded mode",
+    )
     storage_url: str | None = Field(
         default=None, description="file://, s3://, gs:// or az://; unset: embedded mode"
     )
     data_dir: Path = Field(default=Path(".vitrine"), description="embedded mode's data")
     host: str = Field(default="127.0.0.1", description="address the API listens on")
-    port: int = Field(default=8000, ge=1, le=65_535)
+    port: int = Field(default=8000, ge=1, le=65_535, description="port the API listens on")
     default_model: str = Field(default="fashion-mnist", description="what `{}` generates with")
     api_key_hashes: str = Field(default="", description="scope+scope:sha256hex, comma-separated")
     max_body_bytes: int = Field(default=2**20, ge=1024, description="of a JSON body")
     max_upload_bytes: int = Field(default=2 * GIB, ge=1024, description="of a zip")
     max_dataset_bytes: int = Field(default=20 * GIB, ge=1024, description="of a zip, unpacked")
     max_queue: int = Field(default=64, ge=1, description="generate requests waiting at once")
-    max_queued_jobs: int = Field(default=100, ge=1)
-    lease_s: float = Field(default=30, gt=0, description="silence after which a job is lost")
-    checkpoint_every_s: float = Field(default=30, gt=0)
+    max_queued_jobs: int = Field(default=100, ge=1, description="jobs waiting at once")
+    lease_s: float = Field(
+        default=30, gt=0, allow_inf_nan=False, description="silence after which a job is lost"
+    )
+    checkpoint_every_s: float = Field(
+        default=30, gt=0, allow_inf_nan=False, description="most of a training that is redone"
+    )
     max_attempts: int = Field(default=3, ge=1, description="deaths of its process a job survives")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least severe message that is written"
+    )
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> "Settings":
@@ -48,7 +61,7 @@ class Settings(BaseSettings):
 
 
 def explain(error: ValidationError) -> str:
-    """One line for each setting that is wrong."""
+    """One line for each setting that is wrong, without its value, which may be a secret."""
     lines = []
     for item in error.errors():
         name = "_".join(["VITRINE", *(str(part).upper() for part in item["loc"])])

@@ -5,13 +5,13 @@ that each cloud's own tools read (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
 """
 
 import errno
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
@@ -22,7 +22,15 @@ MAX_KEY = 512
 CHUNK_BYTES = 8 * 2**20
 CLOUDS = ("s3", "gs", "az")
 RETRY = {"max_retries": 3, "retry_timeout": timedelta(seconds=10)}
-CLIENT = {"timeout": "60s", "connect_timeout": "5s"}
+# These options replace what obstore reads from AWS_ALLOW_HTTP. Plain HTTP is still only used where
+# the operator's own endpoint says http://, as a store in the same private network does.
+CLIENT = {
+    "connect_timeout": "5s",
+    "read_timeout": "10s",  # of silence: a store that hangs is an error soon, a large object is not
+    "timeout": "1h",
+    "allow_http": True,
+}
+PARTS_AT_ONCE = 4  # of 5 MiB: each has to travel within the read timeout
 
 
 class StorageError(Exception):
@@ -51,24 +59,28 @@ class Storage:
     def open(cls, url: str) -> "Storage":
         """The store at `file:///folder`, `memory://`, `s3://bucket/prefix`, `gs://` or `az://`.
 
+        A folder is taken as it is written: nothing in it is escaped.
+
         Raises:
             StorageError: not such a URL, or it cannot be opened.
         """
-        scheme = urlsplit(url).scheme
+        scheme, _, place = url.partition("://")
+        if scheme == "file" and not place.startswith("/"):
+            raise StorageError("a file:// URL names an absolute folder: file:///folder")
         with _translated("open the store"):
             if scheme == "memory":
                 return cls(MemoryStore())
             if scheme == "file":
-                folder = Path(urlsplit(url).path)
-                return cls(LocalStore(folder, mkdir=True, automatic_cleanup=True))
+                # No automatic cleanup: it removes folders that another thread is writing to.
+                return cls(LocalStore(place, mkdir=True))
             if scheme in CLOUDS:
                 return cls(from_url(url, retry_config=RETRY, client_options=CLIENT))  # type: ignore[call-overload] # one option set for three clouds
         raise StorageError("a storage URL starts with file://, memory://, s3://, gs:// or az://")
 
-    def put(self, key: str, data: bytes | BinaryIO) -> None:
+    def put(self, key: str, data: bytes | Path | BinaryIO) -> None:
         """Store, replacing what was there. A file is streamed, not held in memory."""
         with _translated("write"):
-            obstore.put(self._store, _checked(key), data)
+            obstore.put(self._store, _checked(key), data, max_concurrency=PARTS_AT_ONCE)
 
     def create(self, key: str, data: bytes) -> None:
         """Store what must not be there yet; of several writers one succeeds.
@@ -95,8 +107,17 @@ class Storage:
             ObjectNotFound: there is none.
         """
         with _translated("read"):
-            for chunk in obstore.get(self._store, _checked(key)).stream(min_chunk_size=CHUNK_BYTES):
-                target.write(chunk)
+            for piece in self.stream(key):
+                target.write(piece)
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """The object piece by piece. That there is one is known when this returns.
+
+        Raises:
+            ObjectNotFound: there is none.
+        """
+        with _translated("read"):
+            return _pieces(obstore.get(self._store, _checked(key)))
 
     def exists(self, key: str) -> bool:
         """Whether there is an object under this key."""
@@ -119,13 +140,13 @@ class Storage:
         """Every key below the folder `prefix`, sorted."""
         with _translated("list"):
             pages = obstore.list(self._store, _checked(prefix))
-            yield from sorted(meta["path"] for page in pages for meta in page)
+            return iter(sorted(meta["path"] for page in pages for meta in page))
 
     def folders(self, prefix: str) -> list[str]:
         """Names of the folders directly below the folder `prefix`, sorted."""
         with _translated("list"):
-            found = obstore.list_with_delimiter(self._store, _checked(prefix))
-            return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in found["common_prefixes"])
+            found = obstore.list_with_delimiter(self._store, _checked(prefix))["common_prefixes"]
+            return sorted(path.rsplit("/", 1)[-1] for path in found if self._holds_any(path))
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no error."""
@@ -134,6 +155,23 @@ class Storage:
                 obstore.delete(self._store, _checked(key))
         except ObjectNotFound:
             pass
+
+    def delete_all(self, prefix: str) -> None:
+        """Remove every object below the folder `prefix`."""
+        for key in self.keys(prefix):
+            self.delete(key)
+
+    def _holds_any(self, folder: str) -> bool:
+        """Only a folder on disk can be empty; elsewhere it is the objects that make it."""
+        if not isinstance(self._store, LocalStore):
+            return True
+        return any(obstore.list(self._store, folder, chunk_size=1))
+
+
+def _pieces(result: "obstore.GetResult") -> Iterator[bytes]:
+    with _translated("read"):
+        for piece in result.stream(min_chunk_size=CHUNK_BYTES):
+            yield bytes(piece)
 
 
 @contextmanager
@@ -152,12 +190,11 @@ def _translated(action: str) -> Iterator[None]:
 
 
 def _is_full(error: Exception) -> bool:
-    full = (errno.ENOSPC, errno.EDQUOT)
-    # obstore gives the cause as text alone.
-    return getattr(error, "errno", None) in full or "No space left on device" in str(error)
+    # By the kernel's words: obstore gives the cause as text alone.
+    return any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
 
 
 def _checked(key: str) -> str:
-    if not KEY.match(key) or len(key) > MAX_KEY or ".." in key.split("/"):
+    if not KEY.fullmatch(key) or len(key) > MAX_KEY or {".", ".."} & set(key.split("/")):
         raise ValueError(f"not a storage key: {key!r}")
     return key

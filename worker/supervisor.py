@@ -1,8 +1,9 @@
 """The process that waits for jobs and supervises the one that runs them. It never imports torch.
 
-Each job gets a clean process (`worker.horse`) instead of RQ's fork: obstore's threads, like torch's,
-do not survive one, and the supervisor reads the ledger. RQ's own SpawnWorker would show the Redis
-password in its arguments. The horse pays its imports, about 2 s, which is nothing beside a training.
+Each job gets a clean process (`worker.horse`) instead of RQ's fork: the supervisor reads the
+ledger, and obstore's threads, like torch's, do not survive a fork. RQ's own SpawnWorker would show
+the Redis password in its arguments. The horse pays its imports, about 2 s, nothing beside a
+training.
 """
 
 import logging
@@ -21,6 +22,7 @@ from rq.serializers import JSONSerializer
 
 from worker.jobs import now
 from worker.queue import QUEUE_NAME, JobQueue
+from worker.storage import StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ class JobWorker(Worker):
 
     def run_maintenance_tasks(self) -> None:
         """Every few seconds while idle: RQ's own cleaning, and the reconciler."""
-        super().run_maintenance_tasks()
+        super().run_maintenance_tasks()  # type: ignore[no-untyped-call] # RQ has no annotation
         self.jobs.reconcile()
 
     def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
@@ -55,8 +57,9 @@ class JobWorker(Worker):
                 logger.error("job %s shows no sign of life; killing its process", _job_id(job))
                 self.kill_horse(signal.SIGKILL)
             self.jobs.reconcile()
-        except (RedisConnectionError, RedisTimeoutError):
-            logger.warning("Redis is away; the job goes on")
+        except (RedisConnectionError, RedisTimeoutError, StorageError) as error:
+            # A supervisor that ended here would take its horse along.
+            logger.warning("Redis or the object store is away, the job goes on: %s", error)
 
     def _is_silent(self, job: Job) -> bool:
         """No lease, and time enough to have taken one: torch's import comes before the claim."""
@@ -64,16 +67,14 @@ class JobWorker(Worker):
         age_s = (now() - job.started_at.replace(tzinfo=UTC)).total_seconds()
         return age_s > self.jobs.settings.lease_s and not self.jobs.ledger.is_leased(_job_id(job))
 
-    def handle_work_horse_killed(
-        self, job: Job, retpid: int, ret_val: int, rusage: object
-    ) -> None:
+    def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: object) -> None:
         """The horse died without a word: its job goes on in another one."""
-        super().handle_work_horse_killed(job, retpid, ret_val, rusage)
+        super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call] # the same
         self.jobs.release_dead(_job_id(job))
 
     def handle_warm_shutdown_request(self) -> None:
         """SIGTERM: the horse saves a checkpoint and hands its job back."""
-        super().handle_warm_shutdown_request()
+        super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call] # the same
         if self.horse_pid:
             self.kill_horse(signal.SIGTERM)
 

@@ -30,11 +30,11 @@ REPORT_EVERY_S = 1.0
 SHEETS = 20  # sample sheets over a whole training
 
 
-class JobCancelled(Exception):  # noqa: N818 - a decision of a client's, not an error
+class JobCancelled(Exception):
     """A client has asked the job to stop."""
 
 
-class JobInterrupted(Exception):  # noqa: N818 - a decision of the operator's, not an error
+class JobInterrupted(Exception):
     """The worker is to end; the job's checkpoint is saved."""
 
 
@@ -100,7 +100,10 @@ class TrainingRun:
                 self._obey()
             if progress.fraction * SHEETS >= self.sheets + 1:
                 self.sheets = int(progress.fraction * SHEETS)
-                self._artifact(f"samples-{progress.images:09d}.png", sample_sheet(self.state.ema, self.categories))
+                self._artifact(
+                    f"samples-{progress.images:09d}.png",
+                    sample_sheet(self.state.ema, self.categories),
+                )
             if time.monotonic() - self.checkpointed_at >= self.checkpoint_every_s:
                 self.checkpoint()
 
@@ -165,7 +168,9 @@ class TrainingRun:
         if time.monotonic() - self.reported_at < REPORT_EVERY_S:
             return
         self.reported_at = time.monotonic()
-        self.claim.report("loading data", JobProgress(), {"images_loaded": float(count), "images": total})
+        self.claim.report(
+            "loading data", JobProgress(), {"images_loaded": float(count), "images": total}
+        )
         if self.claim.cancel_requested():
             raise JobCancelled
         if self.stop_requested():

@@ -16,6 +16,7 @@ DatasetIdPath = Annotated[
     str,
     Path(pattern=r"^ds_[0-9a-z]{20}$", examples=["ds_00000000000000sample"]),
 ]
+NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
 Cursor = Annotated[str | None, Query(pattern=r"^ds_[0-9a-z]{20}$", description="A `last_id`.")]
 
 
@@ -25,7 +26,7 @@ def upload_dataset(
     datasets: DatasetsDep,
     settings: SettingsDep,
     response: Response,
-    name: Annotated[str, Form(min_length=1, max_length=100)] = "photos",
+    name: Annotated[str, Form(min_length=1, max_length=100, pattern=NO_CONTROLS)] = "photos",
 ) -> DatasetRecord:
     """Validate a zip of photos and keep it. The report says what was kept and what was not."""
     limits = ArchiveLimits(total_bytes=settings.max_dataset_bytes)

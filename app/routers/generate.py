@@ -13,7 +13,7 @@ from app.auth import require
 from app.dependencies import RegistryDep, SamplerDep, SettingsDep
 from app.errors import Problem
 from app.schemas import GeneratedImage, GenerateRequest, GenerateResponse, Timing
-from models.images import MEDIA_TYPES, Enhancement, Provenance, encode, enhance, resize
+from models.images import MEDIA_TYPES, Enhancement, ImageFormat, Provenance, encode, enhance, resize
 from models.sample import even_label
 from worker.jobs import new_id
 from worker.registry import ModelCard
@@ -40,11 +40,13 @@ def generate(
 ) -> GenerateResponse | Response:
     """Generate product images. The same seed and version give the same bytes, at any `n`.
 
-    With `Accept: image/png` (or the `output_format`'s own type) and `n` 1 the answer is the image.
+    With `Accept: image/png`, `image/webp`, ... and `n` 1 the answer is the image itself.
     """
-    as_bytes = _wants_bytes(accept, request)
-    card = registry.resolve(request.model or settings.default_model)
-    _check_capabilities(request)
+    bare = _bare_format(accept, request)
+    output_format = bare or request.output_format
+    reference = settings.default_model if request.model is None else request.model
+    card = registry.resolve(reference)
+    _check_capabilities(request, output_format)
     first = request.seed if request.seed is not None else secrets.randbits(FRESH_SEED_BITS)
     seeds = range(first, first + request.n)
     labels = _labels(request, card, seeds)
@@ -58,14 +60,14 @@ def generate(
             pixels = resize(pixels, (request.side, request.side))
         encoded = encode(
             pixels,
-            request.output_format,
-            compression=request.output_compression or 85,
+            output_format,
+            compression=85 if request.output_compression is None else request.output_compression,
             provenance=Provenance(model=card.name, version=card.version, seed=seed),
         )
         data.append(_item(index, seed, card.categories[label], encoded, pixels.shape))
-    if as_bytes:
+    if bare:
         content = base64.b64decode(data[0].b64_json or "")
-        return Response(content, media_type=MEDIA_TYPES[request.output_format])
+        return Response(content, media_type=MEDIA_TYPES[bare])
     return GenerateResponse(
         id=new_id("gen"),
         model=card.name,
@@ -104,28 +106,31 @@ def _labels(request: GenerateRequest, card: ModelCard, seeds: range) -> list[int
     return [card.categories.index(request.category)] * request.n
 
 
-def _wants_bytes(accept: str, request: GenerateRequest) -> bool:
-    """Whether the client takes only the bare image, not JSON."""
+def _bare_format(accept: str, request: GenerateRequest) -> ImageFormat | None:
+    """The format of the bare image, where the client takes no JSON; None where it does."""
     kinds = {part.split(";")[0].strip().lower() for part in accept.split(",")}
     if not accept or kinds & {"*/*", "application/*", "application/json"}:
-        return False
-    if request.n == 1 and kinds & {"image/*", MEDIA_TYPES[request.output_format]}:
-        return True
+        return None
+    # Where the body names no format, the header alone decides.
+    named = "output_format" in request.model_fields_set or "image/*" in kinds
+    offered: list[ImageFormat] = [request.output_format] if named else list(MEDIA_TYPES)
+    for name in offered if request.n == 1 else []:
+        if kinds & {"image/*", MEDIA_TYPES[name]}:
+            return name
     raise Problem(
         406,
         "not_acceptable",
-        "This answers application/json and, for n = 1, the media type of output_format.",
+        "This answers application/json and, for n = 1, image/png, jpeg, webp or avif.",
     )
 
 
-def _check_capabilities(request: GenerateRequest) -> None:
+def _check_capabilities(request: GenerateRequest, output_format: ImageFormat) -> None:
     """What no model here can do yet is refused, never ignored."""
     refused = {
         "attributes": bool(request.attributes),
         "background": request.background is not None,
         "response_format": request.response_format == "url",
-        "output_compression": request.output_compression is not None
-        and request.output_format == "png",
+        "output_compression": request.output_compression is not None and output_format == "png",
     }
     for name, asked in refused.items():
         if asked:

@@ -3,9 +3,21 @@
 import pytest
 import torch
 
-from models.gan import Discriminator, GanConfig, Generator, Resolution, preset_config
+from models.gan import (
+    Discriminator,
+    DiscriminatorNorm,
+    GanConfig,
+    Generator,
+    Resolution,
+    preset_config,
+)
 
-TINY = {"z_dim": 8, "embedding_dim": 4, "generator_width": 4, "discriminator_width": 4}
+
+def tiny(resolution: Resolution, norm: DiscriminatorNorm = "spectral") -> GanConfig:
+    return GanConfig(
+        resolution=resolution, categories=2, z_dim=8, embedding_dim=4, generator_width=4,
+        discriminator_width=4, discriminator_norm=norm,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("resolution", [28, 32, 64, 128])
@@ -23,7 +35,7 @@ def test_images_fit_every_resolution_on_offer(resolution: Resolution, channels: 
 
 
 def test_the_category_changes_what_both_networks_answer() -> None:
-    config = GanConfig(resolution=28, categories=2, **TINY)
+    config = tiny(28)
     generator, discriminator = Generator(config).eval(), Discriminator(config).eval()
     z = torch.randn(1, 8)
     left, right = (generator(z, torch.tensor([label])) for label in (0, 1))
@@ -33,18 +45,19 @@ def test_the_category_changes_what_both_networks_answer() -> None:
 
 
 def test_the_spectral_discriminator_is_lipschitz_where_batch_norm_is_not_used() -> None:
-    config = GanConfig(resolution=28, categories=2, **TINY)
+    config = tiny(28)
     discriminator = Discriminator(config).train()
     images = torch.randn(4, 1, 28, 28)
     for _ in range(30):  # the power iteration converges over forward passes
         discriminator(images, torch.zeros(4, dtype=torch.int64))
-    convolution = discriminator.blocks[0][0]
-    singular_value = torch.linalg.matrix_norm(convolution.weight.flatten(1), ord=2)
+    weight = discriminator.get_submodule("blocks.0.0").weight
+    assert isinstance(weight, torch.Tensor)
+    singular_value = torch.linalg.matrix_norm(weight.flatten(1), ord=2)
     torch.testing.assert_close(singular_value, torch.tensor(1.0), rtol=0.02, atol=0)
 
 
 def test_the_batch_norm_discriminator_has_no_spectral_norm() -> None:
-    config = GanConfig(resolution=32, discriminator_norm="batch", **TINY)
+    config = tiny(32, "batch")
     names = [name for name, _ in Discriminator(config).named_modules()]
     assert not any("parametrizations" in name for name in names)
     assert any(isinstance(m, torch.nn.BatchNorm2d) for m in Discriminator(config).modules())

@@ -11,9 +11,7 @@ def test_an_undecided_discriminator_loses_log_two_on_each_side() -> None:
     undecided = torch.zeros(5)
     loss = losses.classic_discriminator_loss(undecided, undecided)
     torch.testing.assert_close(loss, torch.tensor(2 * math.log(2)))
-    torch.testing.assert_close(
-        losses.classic_generator_loss(undecided), torch.tensor(math.log(2))
-    )
+    torch.testing.assert_close(losses.classic_generator_loss(undecided), torch.tensor(math.log(2)))
 
 
 def test_the_losses_equal_the_formula_in_probabilities() -> None:

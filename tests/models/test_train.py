@@ -74,16 +74,22 @@ def test_the_generator_learns_where_each_category_is_bright(squares: Dataset) ->
 
 
 def test_training_ends_at_either_limit(squares: Dataset) -> None:
-    by_images = list(train(initial_state(tiny_gan(), TrainConfig(batch_size=8, max_images=20), CPU), squares))
+    by_images = list(
+        train(initial_state(tiny_gan(), TrainConfig(batch_size=8, max_images=20), CPU), squares)
+    )
     assert [progress.images for progress in by_images] == [8, 16, 24]
     assert by_images[-1].fraction == 1
-    by_time = list(train(initial_state(tiny_gan(), TrainConfig(batch_size=8, max_seconds=0.2), CPU), squares))
+    by_time = list(
+        train(initial_state(tiny_gan(), TrainConfig(batch_size=8, max_seconds=0.2), CPU), squares)
+    )
     assert 0.2 <= by_time[-1].seconds < 2
 
 
 def test_an_epoch_shows_every_image_once(squares: Dataset) -> None:
     numbered = Dataset(
-        images=torch.arange(48, dtype=torch.uint8)[:, None, None, None].expand(48, 1, 28, 28).clone(),
+        images=torch.arange(48, dtype=torch.uint8)[:, None, None, None]
+        .expand(48, 1, 28, 28)
+        .clone(),
         labels=squares.labels,
         categories=squares.categories,
     )

@@ -28,7 +28,12 @@ def dataset(storage: Storage) -> DatasetRecord:
 def tiny_job(dataset: DatasetRecord) -> TrainJob:
     """A training of a few seconds."""
     return TrainJob(
-        dataset=dataset.id, model="tiny", resolution=28, preset="fast", batch_size=16, max_images=320
+        dataset=dataset.id,
+        model="tiny",
+        resolution=28,
+        preset="fast",
+        batch_size=16,
+        max_images=320,
     )
 
 

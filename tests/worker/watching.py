@@ -28,4 +28,3 @@ def work_horse_of(worker: "subprocess.Popen[bytes]") -> int:
     children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
     assert len(children) == 1, children
     return int(children[0])
-

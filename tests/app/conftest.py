@@ -1,0 +1,91 @@
+"""The API over real parts, with a tiny model to serve."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+import torch
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from models.card import sample_sheet
+from models.checkpoint import save_model
+from models.gan import GanConfig, Generator
+from worker.registry import PRODUCTION, NewVersion, Registry
+from worker.settings import Settings
+from worker.shipped import SAMPLE_ARCHIVE
+from worker.storage import Storage
+
+Serve = Callable[..., TestClient]
+
+CATEGORIES = (
+    *("Ankle boot", "Bag", "Coat", "Dress", "Pullover"),
+    *("Sandal", "Shirt", "Sneaker", "T-shirt", "Trouser"),
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_version() -> NewVersion:
+    """An untrained generator, its output scaled so that its images differ well."""
+    torch.manual_seed(0)
+    config = GanConfig(resolution=32, channels=1, categories=10, z_dim=16, generator_width=8)
+    generator = Generator(config).eval()
+    with torch.no_grad():
+        for parameter in generator.parameters():
+            parameter.mul_(4)
+    return NewVersion(
+        name="fashion-mnist",
+        weights=save_model(generator, CATEGORIES),
+        samples_png=sample_sheet(generator, CATEGORIES),
+        origin="shipped",
+        card={
+            "categories": list(CATEGORIES),
+            "capabilities": {"resolution": 32, "channels": 1},
+            **{"architecture": {}, "training": {}, "data": {}, "metrics": {}},
+        },
+    )
+
+
+@pytest.fixture
+def registry(storage: Storage, tiny_version: NewVersion) -> Registry:
+    """Holds the tiny model, in production."""
+    registry = Registry(storage)
+    card = registry.register(tiny_version)
+    registry.point(card.name, PRODUCTION, card.version)
+    return registry
+
+
+@pytest.fixture
+def serve(settings: Settings, registry: Registry) -> Iterator[Serve]:  # noqa: ARG001
+    """Starts the API, with some settings changed; a fault is the 500 that a client would get."""
+    with ExitStack() as stack:
+
+        def start(**changes: object) -> TestClient:
+            app = create_app(settings.model_copy(update=changes))
+            client = TestClient(app, raise_server_exceptions=False)
+            stack.callback(disconnect, app)
+            return stack.enter_context(client)
+
+        yield start
+
+
+@pytest.fixture
+def client(serve: Serve) -> TestClient:
+    """The API as it is without any setting."""
+    return serve()
+
+
+@pytest.fixture
+def dataset_id(client: TestClient) -> str:
+    """The sample data set, uploaded."""
+    with SAMPLE_ARCHIVE.open("rb") as archive:
+        response = client.post("/datasets", files={"file": archive}, data={"name": "sample"})
+    assert response.status_code == 201
+    return str(response.json()["id"])
+
+
+def disconnect(app: FastAPI) -> None:
+    """Close what `create_app` opened towards Redis."""
+    app.state.queue.ledger.redis.close()
+    app.state.queue.queue.connection.close()

@@ -1,0 +1,101 @@
+"""The OpenAPI document and the page that shows it."""
+
+import re
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from worker.shipped import add_sample_dataset
+from worker.storage import Storage
+
+PROBLEM = {"$ref": "#/components/schemas/ProblemDetails"}
+
+
+@pytest.fixture
+def document(client: TestClient) -> dict[str, Any]:
+    body: dict[str, Any] = client.get("/openapi.json").json()
+    return body
+
+
+def references(value: Any) -> set[str]:
+    """Every `$ref` in a document."""
+    if isinstance(value, list):
+        return set().union(*map(references, value))
+    if not isinstance(value, dict):
+        return set()
+    own = {value["$ref"]} if isinstance(value.get("$ref"), str) else set()
+    return own.union(*map(references, value.values()))
+
+
+def examples(document: dict[str, Any]) -> list[tuple[str, str, Any]]:
+    """Method, path with its example parameters filled in, and body of each documented example."""
+    found = []
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            content = operation.get("requestBody", {}).get("content", {})
+            named = content.get("application/json", {}).get("examples", {})
+            for parameter in operation.get("parameters", []):
+                values = parameter.get("examples") or parameter["schema"].get("examples") or [None]
+                path = path.replace(f"{{{parameter['name']}}}", str(values[0]))
+            found += [(method, path, example["value"]) for example in named.values()]
+    return found
+
+
+def test_the_page_needs_no_files_but_ours(client: TestClient) -> None:
+    page = client.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "//" not in re.sub(r"window\.location\.\w+", "", page.text).replace("http-equiv", "")
+    files = re.findall(r'(?:href|src|url)\s*[=:]\s*["\']([^"\']+)', page.text)
+    assert len(files) == 4
+    for file in files:
+        response = client.get(file)
+        assert response.status_code == 200
+        assert len(response.content) > 500
+
+
+def test_the_document_is_sound(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1")
+    assert document["info"]["title"] == "Vitrine"
+    schemas = document["components"]["schemas"]
+    prefix = "#/components/schemas/"
+    assert {ref.removeprefix(prefix) for ref in references(document)} <= set(schemas)
+    operations = [op for path in document["paths"].values() for op in path.values()]
+    assert len({operation["operationId"] for operation in operations}) == len(operations)
+    for path, path_operations in document["paths"].items():
+        for operation in path_operations.values():
+            declared = {p["name"] for p in operation.get("parameters", []) if p["in"] == "path"}
+            assert declared == set(re.findall(r"{(\w+)}", path))
+            assert operation["summary"]
+            assert operation["description"]
+            assert any(status.startswith("2") for status in operation["responses"])
+
+
+def test_every_operation_documents_errors_as_problems(document: dict[str, Any]) -> None:
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            errors = {s: r for s, r in operation["responses"].items() if s[0] in "45"}
+            assert set(errors) >= {"503"}
+            if not path.startswith("/health"):
+                assert set(errors) >= {"400", "401", "403", "404", "422", "429"}
+            for response in errors.values():
+                assert response["content"] == {"application/problem+json": {"schema": PROBLEM}}
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+def test_the_problem_schema_is_what_is_sent(client: TestClient, document: dict[str, Any]) -> None:
+    sent = client.get("/nowhere").json()
+    assert set(sent) == set(document["components"]["schemas"]["ProblemDetails"]["properties"])
+
+
+def test_every_documented_example_runs(
+    client: TestClient, document: dict[str, Any], storage: Storage
+) -> None:
+    add_sample_dataset(storage)
+    found = examples(document)
+    assert {path for _, path, _ in found} == {
+        *("/generate", "/jobs/train", "/models/fashion-mnist/aliases/production"),
+    }
+    for method, path, body in found:
+        response = client.request(method, path, json=body)
+        assert 200 <= response.status_code < 300, (path, body, response.text)

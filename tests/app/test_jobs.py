@@ -1,0 +1,146 @@
+"""Jobs as clients see them while no worker runs: queued, listed, cancelled."""
+
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.app.conftest import Serve
+from tests.app.problems import assert_problem
+from worker.artifacts import artifact_key
+from worker.embedded import EmbeddedValkey
+from worker.queue import JobQueue
+
+FIELDS = {
+    *("id", "type", "status", "stage", "attempt", "queue_position", "progress", "metrics"),
+    *("result", "error", "request", "created_at", "started_at", "finished_at", "links"),
+}
+UNKNOWN = "job_00000000000000000000"
+
+
+def submit(client: TestClient, dataset_id: str, **changes: object) -> str:
+    body = {"dataset": dataset_id, "model": "shoes", "batch_size": 8, **changes}
+    response = client.post("/jobs/train", json=body)
+    assert response.status_code == 202, response.text
+    assert response.headers["location"] == f"/jobs/{response.json()['id']}"
+    return str(response.json()["id"])
+
+
+def test_a_submitted_job_waits_and_can_be_read(client: TestClient, dataset_id: str) -> None:
+    first = submit(client, dataset_id, seed=5, metadata={"shop": "A"})
+    second = submit(client, dataset_id)
+    job = client.get(f"/jobs/{first}").json()
+
+    assert set(job) == FIELDS
+    assert (job["type"], job["status"], job["attempt"]) == ("train", "queued", 1)
+    assert set(job["progress"]) == {"step", "total", "percent", "eta_s"}
+    assert (job["request"]["seed"], job["request"]["metadata"]) == (5, {"shop": "A"})
+    assert job["request"]["dataset"] == dataset_id
+    assert datetime.fromisoformat(job["created_at"]).utcoffset() == timedelta(0)
+    assert (job["started_at"], job["finished_at"], job["error"]) == (None, None, None)
+    assert job["links"]["self"] == f"/jobs/{first}"
+    assert job["links"]["cancel"] == f"/jobs/{first}/cancel"
+    assert job["queue_position"] == 0
+    assert client.get(f"/jobs/{second}").json()["queue_position"] == 1
+
+
+def test_jobs_are_listed_newest_first_in_pages(client: TestClient, dataset_id: str) -> None:
+    submitted = [submit(client, dataset_id) for _ in range(5)]
+    pages, after = [], None
+    while True:
+        query = {"limit": 2} | ({"after": after} if after else {})
+        page = client.get("/jobs", params=query).json()
+        pages.append([job["id"] for job in page["data"]])
+        after = page["last_id"]
+        if not page["has_more"]:
+            break
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert [job for page in pages for job in page] == sorted(submitted, reverse=True)
+
+
+def test_a_list_can_be_narrowed(client: TestClient, dataset_id: str) -> None:
+    waiting, ended = submit(client, dataset_id), submit(client, dataset_id)
+    client.post(f"/jobs/{ended}/cancel")
+
+    def ids(**query: str) -> list[str]:
+        return [job["id"] for job in client.get("/jobs", params=query).json()["data"]]
+
+    assert ids(status="queued") == [waiting]
+    assert ids(status="cancelled", type="train") == [ended]
+    assert ids(status="running") == []
+
+
+def test_an_empty_list_is_a_page(client: TestClient) -> None:
+    assert client.get("/jobs").json() == {"data": [], "has_more": False, "last_id": None}
+
+
+def test_a_waiting_job_is_cancelled_at_once_and_only_once(
+    client: TestClient, dataset_id: str
+) -> None:
+    job = submit(client, dataset_id)
+    response = client.post(f"/jobs/{job}/cancel")
+    assert (response.status_code, response.json()["status"]) == (202, "cancelled")
+    assert response.json()["finished_at"] is not None
+    assert_problem(client.post(f"/jobs/{job}/cancel"), 409, "job_has_ended")
+
+
+def test_a_running_job_is_asked_to_stop_as_often_as_one_likes(
+    client: TestClient, dataset_id: str, jobs: JobQueue
+) -> None:
+    job = submit(client, dataset_id)
+    assert jobs.ledger.claim(job) is not None
+    for _ in range(2):
+        response = client.post(f"/jobs/{job}/cancel")
+        assert (response.status_code, response.json()["status"]) == (202, "cancelling")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", ""),
+        ("POST", "/cancel"),
+        ("GET", "/artifacts"),
+        ("GET", "/artifacts/metrics.jsonl"),
+    ],
+)
+def test_an_unknown_job_is_404(client: TestClient, method: str, path: str) -> None:
+    assert_problem(client.request(method, f"/jobs/{UNKNOWN}{path}"), 404, "job_not_found")
+
+
+def test_artifacts_are_listed_and_served_once_they_exist(
+    client: TestClient, dataset_id: str, jobs: JobQueue
+) -> None:
+    job = submit(client, dataset_id)
+    assert client.get(f"/jobs/{job}/artifacts").json() == {"data": []}
+    url = f"/jobs/{job}/artifacts/metrics.jsonl"
+    assert_problem(client.get(url), 404, "not_found")
+
+    lines = b'{"step": 1}\n'
+    jobs.ledger.storage.put(artifact_key(job, "metrics.jsonl"), lines)
+    assert client.get(f"/jobs/{job}/artifacts").json()["data"] == [
+        {"name": "metrics.jsonl", "size_bytes": len(lines), "url": url}
+    ]
+    assert client.get(url).content == lines
+    assert client.get(url).headers["content-type"] == "application/x-ndjson"
+
+
+def test_a_full_queue_takes_no_more(serve: Serve, dataset_id: str) -> None:
+    client = serve(max_queued_jobs=1)
+    submit(client, dataset_id)
+    response = client.post("/jobs/train", json={"dataset": dataset_id, "model": "shoes"})
+    assert_problem(response, 429, "queue_full")
+
+
+def test_without_redis_a_submission_is_refused_soon(
+    serve: Serve, dataset_id: str, tmp_path: Path
+) -> None:
+    with EmbeddedValkey(tmp_path / "own") as valkey:
+        client = serve(redis_url=valkey.url)
+        job = submit(client, dataset_id)
+    body = {"dataset": dataset_id, "model": "shoes", "batch_size": 8}
+    for path, sent in (("/jobs/train", body), (f"/jobs/{job}/cancel", None)):
+        started = time.monotonic()
+        assert_problem(client.post(path, json=sent), 503, "redis_unavailable")
+        assert time.monotonic() - started < 2

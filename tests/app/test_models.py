@@ -1,0 +1,102 @@
+"""Models: lists, cards, files and aliases."""
+
+from io import BytesIO
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from models.checkpoint import load_model
+from tests.app.conftest import CATEGORIES
+from tests.app.problems import assert_problem
+from worker.registry import NewVersion, Registry
+
+MODEL = "/models/fashion-mnist"
+
+
+@pytest.fixture
+def second(registry: Registry, tiny_version: NewVersion) -> int:
+    """The number of another version of the tiny model."""
+    again = NewVersion(**{**vars(tiny_version), "origin": "job_00000000000000000000"})
+    return registry.register(again).version
+
+
+def test_models_are_listed_by_name_in_pages(
+    client: TestClient, registry: Registry, tiny_version: NewVersion
+) -> None:
+    for name in ("shoes", "bags"):
+        registry.register(NewVersion(**{**vars(tiny_version), "name": name}))
+    names, after = [], None
+    for _ in range(3):
+        page = client.get("/models", params={"limit": 1} | ({"after": after} if after else {}))
+        names += [model["name"] for model in page.json()["data"]]
+        after = page.json()["last_id"]
+    assert names == ["bags", "fashion-mnist", "shoes"]
+    assert page.json()["has_more"] is False
+
+
+def test_a_model_shows_its_versions_and_aliases(client: TestClient, second: int) -> None:
+    body = client.get(MODEL).json()
+    assert body["aliases"] == {"production": 1}
+    assert [version["version"] for version in body["versions"]] == [1, second]
+    assert body["versions"][0]["capabilities"]["resolution"] == 32
+    assert body["versions"][0]["categories"] == list(CATEGORIES)
+
+
+def test_a_version_has_a_card_a_sheet_and_weights(
+    client: TestClient, tiny_version: NewVersion
+) -> None:
+    card = client.get(f"{MODEL}/versions/1").json()
+    assert (card["name"], card["version"], card["origin"]) == ("fashion-mnist", 1, "shipped")
+    assert {"architecture", "training", "data", "metrics"} <= set(card)
+
+    sheet = client.get(f"{MODEL}/versions/1/samples")
+    assert sheet.headers["content-type"] == "image/png"
+    assert Image.open(BytesIO(sheet.content)).width > 10 * 64
+
+    weights = client.get(f"{MODEL}/versions/1/weights")
+    assert weights.content == tiny_version.weights
+    assert 'filename="fashion-mnist-1.safetensors"' in weights.headers["content-disposition"]
+    assert load_model(weights.content).categories == CATEGORIES
+
+
+def test_an_alias_decides_what_the_name_means(client: TestClient, second: int) -> None:
+    def served() -> int:
+        response = client.post("/generate", json={"model": "fashion-mnist"})
+        return int(response.json()["model_version"])
+
+    assert served() == 1
+    response = client.put(f"{MODEL}/aliases/production", json={"version": second})
+    assert response.status_code == 200
+    assert (response.json()["alias"], response.json()["version"]) == ("production", second)
+    assert served() == second
+    client.put(f"{MODEL}/aliases/production", json={"version": 1})
+    assert served() == 1
+
+
+def test_a_new_alias_is_made_by_pointing_it(client: TestClient, second: int) -> None:
+    reference = {"model": "fashion-mnist@staging"}
+    assert_problem(client.post("/generate", json=reference), 404, "model_not_found")
+    client.put(f"{MODEL}/aliases/staging", json={"version": second})
+    assert client.post("/generate", json=reference).json()["model_version"] == second
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/models/none",
+        "/models/none/versions/1",
+        *(f"{MODEL}/versions/9{rest}" for rest in ("", "/samples", "/weights")),
+    ],
+)
+def test_what_is_not_there_is_404(client: TestClient, path: str) -> None:
+    assert_problem(client.get(path), 404, "model_not_found")
+
+
+@pytest.mark.parametrize(("name", "version"), [("none", 1), ("fashion-mnist", 9)])
+def test_an_alias_points_at_nothing_that_is_not_there(
+    client: TestClient, name: str, version: int
+) -> None:
+    response = client.put(f"/models/{name}/aliases/production", json={"version": version})
+    assert_problem(response, 404, "model_not_found")
+    assert client.get(MODEL).json()["aliases"] == {"production": 1}

@@ -1,0 +1,67 @@
+"""The one line of imports: app -> worker -> models -> torch, and nothing upward."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FORBIDDEN = {
+    "models": {"app", "worker", "fastapi", "rq", "redis", "obstore", "pydantic"},
+    "worker": {"app", "fastapi"},
+    "app": {"worker.tasks", "rq"},
+}
+MODELS_MAY = {"torch", "numpy", "PIL", "safetensors", "models"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def sources(package: str) -> list[Path]:
+    found = sorted((ROOT / package).rglob("*.py"))
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_no_package_imports_what_it_must_not_know(package: str) -> None:
+    for path in sources(package):
+        for name in imports(path):
+            parts = name.split(".")
+            prefixes = {".".join(parts[: end + 1]) for end in range(len(parts))}
+            assert not prefixes & FORBIDDEN[package], f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_models_run_where_only_torch_and_a_few_others_are_installed() -> None:
+    for path in sources("models"):
+        foreign = {name.split(".")[0] for name in imports(path)} - MODELS_MAY
+        assert foreign <= sys.stdlib_module_names, f"{path.relative_to(ROOT)} imports {foreign}"
+
+
+def test_imports_stand_at_the_top_of_their_file() -> None:
+    for package in FORBIDDEN:
+        for path in sources(package):
+            tree = ast.parse(path.read_text())
+            functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
+            inner = [
+                node
+                for function in functions
+                for node in ast.walk(function)
+                if isinstance(node, ast.Import | ast.ImportFrom)
+            ]
+            assert not inner, f"{path.relative_to(ROOT)}:{inner[0].lineno if inner else 0}"
+
+
+def test_the_worker_process_starts_without_torch() -> None:
+    program = "import sys, worker.__main__; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)

@@ -1,0 +1,76 @@
+"""Delivery: what RQ carries, and what is made up for when it is lost."""
+
+import json
+import zlib
+from datetime import timedelta
+
+import pytest
+
+from worker.jobs import TrainJob
+from worker.queue import TASK, JobQueue, QueueFull, open_queue
+from worker.settings import Settings
+from worker.storage import Storage
+
+REQUEST = TrainJob(dataset="ds_00000000000000sample", model="m")
+
+
+def test_rq_carries_the_job_id_alone_as_json(jobs: JobQueue) -> None:
+    record = jobs.submit("train", REQUEST)
+    delivery = jobs.queue.jobs[0]
+    assert (delivery.func_name, list(delivery.args), delivery.kwargs) == (TASK, [record.id], {})
+    stored = jobs.queue.connection.hget(delivery.key, "data")
+    assert isinstance(stored, bytes)
+    assert json.loads(zlib.decompress(stored)) == [TASK, None, [record.id], {}]
+
+
+def test_jobs_wait_in_order(jobs: JobQueue) -> None:
+    first, second = (jobs.submit("train", REQUEST) for _ in range(2))
+    assert (jobs.position(first), jobs.position(second)) == (0, 1)
+    claim = jobs.ledger.claim(first.id)
+    assert claim is not None
+    assert jobs.position(claim.record) is None
+
+
+def test_a_full_queue_refuses_and_records_nothing(settings: Settings, storage: Storage) -> None:
+    jobs = open_queue(settings.model_copy(update={"max_queued_jobs": 2}), storage, patience_s=1)
+    for _ in range(2):
+        jobs.submit("train", REQUEST)
+    with pytest.raises(QueueFull):
+        jobs.submit("train", REQUEST)
+    assert len(jobs.ledger.ids()) == 2
+
+
+def test_a_lost_delivery_is_sent_again(jobs: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = jobs.submit("train", REQUEST)
+    jobs.queue.empty()
+    jobs.reconcile()
+    assert jobs.queue.count == 0  # a worker may be on its way to claim it
+    monkeypatch.setattr("worker.queue.REDELIVER_AFTER", timedelta(0))
+    jobs.reconcile()
+    assert list(jobs.queue.jobs[0].args) == [record.id]
+
+
+def test_a_silent_job_is_queued_again(jobs: JobQueue) -> None:
+    record = jobs.submit("train", REQUEST)
+    jobs.ledger.claim(record.id)
+    jobs.queue.empty()
+    jobs.reconcile()
+    assert jobs.fetch(record.id).status == "running"
+    jobs.ledger.drop_lease(record.id)
+    jobs.reconcile()
+    assert (jobs.fetch(record.id).status, jobs.fetch(record.id).attempt) == ("queued", 2)
+    assert list(jobs.queue.jobs[0].args) == [record.id]
+
+
+def test_pages_are_newest_first_and_complete(jobs: JobQueue) -> None:
+    ids = [jobs.submit("train", REQUEST).id for _ in range(5)]
+    jobs.cancel(ids[2])
+    seen: list[str] = []
+    after, more = None, True
+    while more:
+        page, more = jobs.page(None, None, 2, after)
+        seen += [record.id for record in page]
+        after = seen[-1]
+    assert seen == sorted(ids, reverse=True)
+    cancelled, more = jobs.page("train", "cancelled", 2, None)
+    assert ([record.id for record in cancelled], more) == ([ids[2]], False)

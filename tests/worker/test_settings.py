@@ -1,0 +1,81 @@
+"""The environment, right and wrong, and what an operator is told."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from worker.settings import Settings, explain
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """No VITRINE_ variable of the machine's own."""
+    for field in Settings.model_fields:
+        monkeypatch.delenv(f"VITRINE_{field.upper()}", raising=False)
+    return monkeypatch
+
+
+def complaint() -> str:
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    return explain(caught.value)
+
+
+def test_with_nothing_set_the_service_is_embedded_and_on_loopback() -> None:
+    settings = Settings()
+    assert settings.embedded
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert settings.data_dir == Path(".vitrine")
+
+
+def test_every_setting_says_what_it_is() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_the_environment_is_read(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("VITRINE_REDIS_URL", "redis://somewhere")
+    environment.setenv("VITRINE_STORAGE_URL", "s3://bucket")
+    environment.setenv("VITRINE_MAX_ATTEMPTS", "5")
+    environment.setenv("VITRINE_UNHEARD_OF", "ignored")
+    settings = Settings()
+    assert not settings.embedded
+    assert settings.max_attempts == 5
+
+
+@pytest.mark.parametrize("name", ["VITRINE_REDIS_URL", "VITRINE_STORAGE_URL"])
+def test_one_url_without_the_other_is_refused(environment: pytest.MonkeyPatch, name: str) -> None:
+    environment.setenv(name, "redis://somewhere")
+    assert complaint() == (
+        "set both VITRINE_REDIS_URL and VITRINE_STORAGE_URL, or neither for embedded mode"
+    )
+
+
+def test_an_empty_variable_is_not_set(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("VITRINE_REDIS_URL", "")
+    environment.setenv("VITRINE_PORT", "")
+    assert Settings().embedded
+
+
+def test_each_problem_is_one_line_that_names_the_variable(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("VITRINE_PORT", "70000")
+    environment.setenv("VITRINE_LEASE_S", "inf")
+    environment.setenv("VITRINE_LOG_LEVEL", "loud")
+    lines = complaint().splitlines()
+    assert sorted(line.split(":")[0] for line in lines) == [
+        "VITRINE_LEASE_S",
+        "VITRINE_LOG_LEVEL",
+        "VITRINE_PORT",
+    ]
+
+
+def test_a_complaint_shows_no_password(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("VITRINE_REDIS_URL", "http://:secret@somewhere")
+    environment.setenv("VITRINE_STORAGE_URL", "s3://bucket")
+    assert complaint().startswith("VITRINE_REDIS_URL: ")
+    assert "secret" not in complaint()
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().port = 1  # type: ignore[misc] # the point
