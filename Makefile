@@ -20,8 +20,8 @@ lint: .venv/.dev-stamp ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/.dev-stamp ## measure against peers
-	$(BIN)/python -m benchmarks
+bench: .venv/.dev-stamp ## measure against peers, on PHOTOS=photos.zip
+	$(BIN)/python -m benchmarks $(PHOTOS)
 
 clean: ## delete .venv, caches and build output; the data in .vitrine stays
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -25,7 +25,7 @@ from worker.jobs import (
     new_id,
     now,
 )
-from worker.storage import ObjectNotFound, Storage
+from worker.storage import ObjectNotFound, Storage, StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +52,13 @@ class Ledger:
     def create(self, job_type: JobType, request: TrainJob) -> JobRecord:
         """A new, queued job; durable when this returns."""
         record = JobRecord(id=new_id("job"), type=job_type, request=request, created_at=now())
+        # Before the record: were Redis away after it, a job would run that the client was refused.
         self.redis.sadd(ACTIVE, record.id)
-        self.storage.create(_key(record.id), record.model_dump_json().encode())
+        try:
+            self.storage.create(_key(record.id), record.model_dump_json().encode())
+        except StorageError:
+            self.redis.srem(ACTIVE, record.id)
+            raise
         return record
 
     def fetch(self, job_id: str) -> JobRecord:
@@ -84,9 +89,17 @@ class Ledger:
         names = (key.rsplit("/", 1)[-1] for key in self.storage.keys("jobs/records"))
         return sorted((name.removesuffix(".json") for name in names), reverse=True)
 
-    def active_ids(self) -> list[str]:
-        """Ids of the jobs that have not ended, oldest first."""
-        return sorted(str(job_id) for job_id in self.redis.smembers(ACTIVE))
+    def active(self) -> Iterator[JobRecord]:
+        """The jobs that have not ended, oldest first."""
+        for job_id in sorted(str(member) for member in self.redis.smembers(ACTIVE)):
+            try:
+                record = self.read(job_id)
+            except JobNotFound:
+                continue  # its record is being written, or whoever wrote it died before
+            if record.terminal:  # whoever ended it died before it could take it off the list
+                self.redis.srem(ACTIVE, job_id)
+            else:
+                yield record
 
     def rebuild(self) -> None:
         """Fill Redis's list of active jobs from storage, as after Redis was wiped."""

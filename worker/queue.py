@@ -55,8 +55,8 @@ class JobQueue:
 
     def deliver(self, record: JobRecord) -> None:
         """Put the job's id on the queue."""
-        # A name of its own for each delivery: RQ deletes the entry of one that has ended, which must
-        # not be that of another still on its way.
+        # A name of its own for each delivery: RQ deletes the entry of one that has ended, and must
+        # not delete that of another still on its way.
         delivery_id = f"{record.id}-{secrets.token_hex(4)}"
         self.queue.enqueue(TASK, record.id, job_id=delivery_id, result_ttl=0, failure_ttl=86_400)
 
@@ -98,13 +98,12 @@ class JobQueue:
     def reconcile(self) -> None:
         """Requeue jobs whose process went silent; redeliver queued ones that RQ has lost."""
         waiting = set(self._waiting())
-        for job_id in self.ledger.active_ids():
-            record = self.ledger.fetch(job_id)
+        for record in self.ledger.active():
             if record.status in ("running", "cancelling"):
-                if not self.ledger.is_leased(job_id):
-                    self._release(job_id)
-            elif record.status == "queued" and self._is_undelivered(record, waiting):
-                logger.warning("job %s was not on the queue; delivering it again", job_id)
+                if not self.ledger.is_leased(record.id):
+                    self._release(record.id)
+            elif self._is_undelivered(record, waiting):
+                logger.warning("job %s was not on the queue; delivering it again", record.id)
                 self.deliver(record)
 
     def _waiting(self) -> list[str]:

@@ -47,7 +47,7 @@ class JobWorker(Worker):
     def run_maintenance_tasks(self) -> None:
         """Every few seconds while idle: RQ's own cleaning, and the reconciler."""
         super().run_maintenance_tasks()  # type: ignore[no-untyped-call] # RQ has no annotation
-        self.jobs.reconcile()
+        self._reconcile()
 
     def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
         """Every few seconds while a horse works: kill it when it has gone silent."""
@@ -56,10 +56,17 @@ class JobWorker(Worker):
             if self._is_silent(job):
                 logger.error("job %s shows no sign of life; killing its process", _job_id(job))
                 self.kill_horse(signal.SIGKILL)
+            self._reconcile()
+        except (RedisConnectionError, RedisTimeoutError):
+            logger.warning("Redis is away; the job goes on")
+
+    def _reconcile(self) -> None:
+        """Look after all jobs; a store that is away now is asked again in a few seconds."""
+        try:
             self.jobs.reconcile()
-        except (RedisConnectionError, RedisTimeoutError, StorageError) as error:
-            # A supervisor that ended here would take its horse along.
-            logger.warning("Redis or the object store is away, the job goes on: %s", error)
+        except StorageError as error:
+            # To end for this would be to take the horse along.
+            logger.warning("cannot look after the jobs: %s", error)
 
     def _is_silent(self, job: Job) -> bool:
         """No lease, and time enough to have taken one: torch's import comes before the claim."""

@@ -1,11 +1,13 @@
 """The ledger: every move of a job, and who is refused."""
 
+from pathlib import Path
+
 import pytest
 
 from worker.jobs import IllegalMove, JobProgress, JobRecord, TrainJob, move, now
-from worker.ledger import JobNotFound, LeaseLost, Ledger
+from worker.ledger import ACTIVE, JobNotFound, LeaseLost, Ledger
 from worker.queue import JobQueue
-from worker.storage import Storage
+from worker.storage import Storage, StorageError
 
 REQUEST = TrainJob(dataset="ds_00000000000000sample", model="m")
 
@@ -46,7 +48,7 @@ def test_live_progress_is_shown_and_kept_at_the_end(ledger: Ledger) -> None:
         "succeeded", {"loss": 1.5}, {"model": "m"},
     )  # fmt: skip
     assert ended.finished_at is not None
-    assert ledger.active_ids() == []
+    assert list(ledger.active()) == []
 
 
 def test_a_queued_job_is_cancelled_at_once_and_never_runs(ledger: Ledger) -> None:
@@ -129,9 +131,26 @@ def test_active_jobs_are_found_again_in_storage_alone(ledger: Ledger) -> None:
     running, ended = (ledger.create("train", REQUEST) for _ in range(2))
     ledger.cancel(ended.id)
     ledger.redis.flushall()
-    assert ledger.active_ids() == []
+    assert list(ledger.active()) == []
     ledger.rebuild()
-    assert ledger.active_ids() == [running.id]
+    assert list(ledger.active()) == [running]
+
+
+def test_a_list_of_active_jobs_that_is_out_of_date_is_put_right(
+    ledger: Ledger, storage: Storage
+) -> None:
+    ended = ledger.cancel(ledger.create("train", REQUEST).id)
+    unwritten = "job_00000000000000000000"
+    ledger.redis.sadd(ACTIVE, ended.id, unwritten)
+    assert list(ledger.active()) == []
+    assert ledger.redis.smembers(ACTIVE) == {unwritten}  # its record may yet come
+
+
+def test_a_job_that_cannot_be_recorded_leaves_no_trace(ledger: Ledger, tmp_path: Path) -> None:
+    (tmp_path / "objects" / "jobs").write_text("in the way of the folder")
+    with pytest.raises(StorageError):
+        ledger.create("train", REQUEST)
+    assert not ledger.redis.exists(ACTIVE)
 
 
 def test_a_job_that_has_ended_never_moves_again() -> None:

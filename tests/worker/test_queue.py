@@ -50,6 +50,15 @@ def test_a_lost_delivery_is_sent_again(jobs: JobQueue, monkeypatch: pytest.Monke
     assert list(jobs.queue.jobs[0].args) == [record.id]
 
 
+def test_a_delivery_that_ends_takes_no_other_one_along(jobs: JobQueue) -> None:
+    record = jobs.submit("train", REQUEST)
+    jobs.deliver(record)
+    first, second = jobs.queue.jobs
+    first.delete()
+    assert jobs.queue.jobs == [second]
+    assert jobs.position(record) == 0
+
+
 def test_a_silent_job_is_queued_again(jobs: JobQueue) -> None:
     record = jobs.submit("train", REQUEST)
     jobs.ledger.claim(record.id)

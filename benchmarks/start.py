@@ -1,0 +1,83 @@
+"""python -m benchmarks.start: how long a newcomer waits, and what a job costs before it trains.
+
+Starts the embedded service in an empty folder and again in the same one, and submits the smallest
+train job: `accepted to training` holds the start of a clean process and its import of torch.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import httpx
+
+from benchmarks.measure import machine
+from worker.shipped import SAMPLE_DATASET
+
+ROUNDS = 5
+JOB = {
+    "dataset": SAMPLE_DATASET,
+    "model": "start",
+    "resolution": 28,
+    "preset": "fast",
+    "batch_size": 16,
+    "max_images": 16,
+}
+Seconds = dict[str, list[float]]
+
+
+def main() -> None:
+    """Measure and print medians."""
+    measured: Seconds = {}
+    for _ in range(ROUNDS):
+        with tempfile.TemporaryDirectory() as folder:
+            _serve(Path(folder), "first start to ready", measured)
+            _serve(Path(folder), "second start to ready", measured)
+    print(f"\nStarting, seconds, median of {ROUNDS}; {machine()}")
+    for name, values in measured.items():
+        print(f"  {name:<28} {median(values):6.2f}  ({min(values):.2f}-{max(values):.2f})")
+
+
+def _serve(folder: Path, name: str, measured: Seconds) -> None:
+    """One life of the service, measured into `measured`."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    environment = os.environ | {"VITRINE_DATA_DIR": str(folder), "VITRINE_PORT": str(port)}
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app"], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    while "Ctrl-C" not in process.stdout.readline():
+        assert process.poll() is None, "the service did not start"
+    measured.setdefault(name, []).append(time.perf_counter() - started)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        _requests(client, measured)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+
+
+def _requests(client: httpx.Client, measured: Seconds) -> None:
+    for name in ("first POST /generate", "next POST /generate"):
+        started = time.perf_counter()
+        client.post("/generate", json={}).raise_for_status()
+        measured.setdefault(name, []).append(time.perf_counter() - started)
+    started = time.perf_counter()
+    location = client.post("/jobs/train", json=JOB).raise_for_status().headers["Location"]
+    while (job := client.get(location).json())["started_at"] is None:
+        time.sleep(0.02)
+    measured.setdefault("job accepted to claimed", []).append(time.perf_counter() - started)
+    while job["status"] in ("queued", "running"):
+        time.sleep(0.02)
+        job = client.get(location).json()
+    assert job["status"] == "succeeded", job["error"]
+    measured.setdefault("smallest job, whole", []).append(time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    main()
