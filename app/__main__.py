@@ -32,7 +32,7 @@ from worker.storage import Storage, StorageError
 READY = """
 Vitrine is ready at {url}
   docs    {url}/docs
-  try     curl -X POST {url}/generate -H 'Content-Type: application/json' \\
+  try     curl -X POST {url}/generate -H 'Content-Type: application/json'{key} \\
                -H 'Accept: image/png' -d '{{"category": "Sneaker"}}' -o sneaker.png
   stop    Ctrl-C
 """
@@ -83,7 +83,8 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         timeout_graceful_shutdown=GRACE_S,
         server_header=False,
     )
-    Server(config, READY.format(url=url)).run(sockets=[listener])
+    key = " -H 'Authorization: Bearer <key>'" if settings.api_key_hashes else ""
+    Server(config, READY.format(url=url, key=key)).run(sockets=[listener])
 
 
 @contextmanager

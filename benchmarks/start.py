@@ -1,7 +1,7 @@
 """python -m benchmarks.start: how long a newcomer waits, and what a job costs before it trains.
 
 Starts the embedded service in an empty folder and again in the same one, and submits the smallest
-train job: `accepted to training` holds the start of a clean process and its import of torch.
+train job: `accepted to claimed` holds the start of a clean process and its import of torch.
 """
 
 import os
@@ -28,6 +28,7 @@ JOB = {
     "batch_size": 16,
     "max_images": 16,
 }
+LONG_JOB = JOB | {"batch_size": 64, "max_images": 1_000_000}
 Seconds = dict[str, list[float]]
 
 
@@ -77,6 +78,20 @@ def _requests(client: httpx.Client, measured: Seconds) -> None:
         job = client.get(location).json()
     assert job["status"] == "succeeded", job["error"]
     measured.setdefault("smallest job, whole", []).append(time.perf_counter() - started)
+    _during_training(client, measured)
+
+
+def _during_training(client: httpx.Client, measured: Seconds) -> None:
+    """What a request takes while the worker trains on the same cores."""
+    location = client.post("/jobs/train", json=LONG_JOB).raise_for_status().headers["Location"]
+    while client.get(location).json()["stage"] != "training":
+        time.sleep(0.02)
+    for _ in range(10):
+        started = time.perf_counter()
+        client.post("/generate", json={}).raise_for_status()
+        measured.setdefault("POST /generate in training", []).append(time.perf_counter() - started)
+        time.sleep(0.2)
+    client.post(f"{location}/cancel").raise_for_status()
 
 
 if __name__ == "__main__":

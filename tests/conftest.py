@@ -1,9 +1,15 @@
-"""Real parts for every test: a Valkey server of our own, object stores in folders."""
+"""Real parts for every test: a Valkey server of our own, object stores in folders and on S3."""
 
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from redis import Redis
 
 from worker.embedded import EmbeddedValkey
@@ -37,6 +43,40 @@ def redis(valkey_url: str) -> Iterator[Redis]:
 def redis_url(redis: Redis, valkey_url: str) -> str:  # noqa: ARG001 - it empties the server
     """The server's address; it holds nothing when the test begins."""
     return valkey_url
+
+
+@pytest.fixture(scope="session")
+def s3_environment() -> Iterator[dict[str, str]]:
+    """How to reach a server process that speaks S3 and has the bucket `vitrine`."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    endpoint = f"http://127.0.0.1:{port}"
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="tests",
+        aws_secret_access_key="tests",
+    )
+    for attempt in range(100):
+        try:
+            client.create_bucket(Bucket="vitrine")
+            break
+        except EndpointConnectionError:
+            assert attempt < 99, "the S3 server did not start"
+            time.sleep(0.2)
+    client.close()
+    yield {
+        "AWS_ENDPOINT": endpoint,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "tests",
+        "AWS_SECRET_ACCESS_KEY": "tests",
+    }
+    server.kill()
+    server.wait()
 
 
 @pytest.fixture

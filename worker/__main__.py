@@ -1,10 +1,12 @@
 """python -m worker: take jobs from the queue until told to stop.
 
 SIGTERM or Ctrl-C: the running job saves a checkpoint, goes back to the queue, and the worker ends.
-With `--with-parent` it also ends when the process that started it dies.
+With `--embedded` it also ends when the process that started it dies, and leaves that process, which
+answers requests on the same cores, the first turn.
 """
 
 import logging
+import os
 import signal
 import sys
 
@@ -20,12 +22,14 @@ from worker.supervisor import JobWorker
 logger = logging.getLogger("worker")
 
 PATIENCE_S = 5
+NICENESS = 10  # a training uses every core; a request on the same ones must not wait for it
 
 
 def main() -> int:
     """Run one worker; the exit status."""
-    if "--with-parent" in sys.argv[1:]:
+    if "--embedded" in sys.argv[1:]:
         die_with_parent(signal.SIGTERM)
+        os.nice(NICENESS)
     try:
         settings = Settings()
     except ValidationError as error:

@@ -229,7 +229,7 @@ def test_a_worker_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     with EmbeddedValkey(tmp_path / "valkey") as server:
         program = (
             "import os, subprocess, sys, time\n"
-            "worker = subprocess.Popen([sys.executable, '-m', 'worker', '--with-parent'])\n"
+            "worker = subprocess.Popen([sys.executable, '-m', 'worker', '--embedded'])\n"
             "print(worker.pid, flush=True)\n"
             "time.sleep(60)\n"
         )

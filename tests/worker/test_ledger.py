@@ -137,7 +137,7 @@ def test_active_jobs_are_found_again_in_storage_alone(ledger: Ledger) -> None:
 
 
 def test_a_list_of_active_jobs_that_is_out_of_date_is_put_right(
-    ledger: Ledger, storage: Storage
+    ledger: Ledger,
 ) -> None:
     ended = ledger.cancel(ledger.create("train", REQUEST).id)
     unwritten = "job_00000000000000000000"

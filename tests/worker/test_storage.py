@@ -7,45 +7,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import boto3
 import pytest
-from botocore.exceptions import EndpointConnectionError
 
 from worker.storage import ObjectExists, ObjectNotFound, Storage, StorageError, StorageFull
-
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests"}
-
-
-@pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    """A server process that speaks S3, with the bucket `vitrine`."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    endpoint = f"http://127.0.0.1:{port}"
-    client = boto3.client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="tests",
-        aws_secret_access_key="tests",
-    )
-    for attempt in range(100):
-        try:
-            client.create_bucket(Bucket="vitrine")
-            break
-        except EndpointConnectionError:
-            assert attempt < 99, "the S3 server did not start"
-            time.sleep(0.2)
-    client.close()
-    yield endpoint
-    server.kill()
-    server.wait()
 
 
 @pytest.fixture(params=["file", "memory", "s3"])
@@ -53,9 +20,8 @@ def store(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Storage:
     if request.param == "s3":
-        endpoint = request.getfixturevalue("s3_endpoint")
-        options = {"AWS_ENDPOINT": endpoint, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1"}
-        for name, value in (CREDENTIALS | options).items():
+        environment: dict[str, str] = request.getfixturevalue("s3_environment")
+        for name, value in environment.items():
             monkeypatch.setenv(name, value)
         return Storage.open(f"s3://vitrine/{tmp_path.name}")
     return Storage.open("memory://" if request.param == "memory" else f"file://{tmp_path}/a/b")
@@ -225,8 +191,8 @@ def test_an_unknown_kind_of_store_is_refused_with_the_known_ones() -> None:
 def test_a_store_that_is_silent_or_away_fails_soon_and_the_error_names_no_address(
     monkeypatch: pytest.MonkeyPatch, listening: bool
 ) -> None:
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "tests")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         if not listening:
@@ -239,9 +205,9 @@ def test_a_store_that_is_silent_or_away_fails_soon_and_the_error_names_no_addres
 
 
 def test_a_prefix_keeps_two_services_in_one_bucket_apart(
-    monkeypatch: pytest.MonkeyPatch, s3_endpoint: str
+    monkeypatch: pytest.MonkeyPatch, s3_environment: dict[str, str]
 ) -> None:
-    for name, value in (CREDENTIALS | {"AWS_ENDPOINT": s3_endpoint}).items():
+    for name, value in s3_environment.items():
         monkeypatch.setenv(name, value)
     Storage.open("s3://vitrine/one/part").put("a/key", b"x")
     assert list(Storage.open("s3://vitrine/one/part").keys("a")) == ["a/key"]

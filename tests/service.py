@@ -1,0 +1,109 @@
+"""The API in a process of its own, as an operator starts it, and the walk through it over HTTP."""
+
+import base64
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from io import BytesIO
+
+import httpx
+from PIL import Image
+
+from worker.shipped import SAMPLE_ARCHIVE
+
+TRAIN_S = 90.0
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        number: int = probe.getsockname()[1]
+    return number
+
+
+class Service:
+    """`python -m app` with these settings and no others, and a client of it."""
+
+    def __init__(self, settings: dict[str, str], headers: dict[str, str] | None = None) -> None:
+        port = free_port()
+        outside = {name: v for name, v in os.environ.items() if not name.startswith("VITRINE_")}
+        self.environment = outside | {"VITRINE_PORT": str(port)} | settings
+        self.url = f"http://127.0.0.1:{port}"
+        self.client = httpx.Client(base_url=self.url, timeout=30, headers=headers)
+        self.process = self.spawn()
+
+    def spawn(self) -> "subprocess.Popen[str]":
+        """Start the process."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "app"],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_until_ready(self) -> str:
+        """What the service says when it is ready."""
+        assert self.process.stdout is not None
+        lines: list[str] = []
+        while not lines or "Ctrl-C" not in lines[-1]:
+            lines.append(self.process.stdout.readline())
+            assert lines[-1], self.process.communicate()
+        return "".join(lines)
+
+    def interrupt(self) -> None:
+        """Ctrl-C; returns when the service has ended, cleanly."""
+        self.process.send_signal(signal.SIGINT)
+        _, errors = self.process.communicate(timeout=30)
+        assert self.process.returncode == 0, errors
+        assert "Traceback" not in errors
+
+    def close(self) -> None:
+        """End whatever still runs."""
+        self.client.close()
+        self.process.kill()
+        self.process.communicate()
+
+
+def walk(client: httpx.Client) -> None:
+    """Upload a zip, train on it, poll to the end, generate from the new model, decode."""
+    with SAMPLE_ARCHIVE.open("rb") as archive:
+        uploaded = client.post("/datasets", files={"file": archive}, data={"name": "walk"})
+    assert uploaded.status_code == 201, uploaded.text
+    assert uploaded.json()["categories"] == ["dress", "hat", "pants", "shoes"]
+
+    job = _train(client, uploaded.json()["id"])
+    assert job["status"] == "succeeded", job["error"]
+    assert job["result"] == {"model": "clothes", "version": 1, "alias": "production"}
+
+    wanted = {"model": "clothes@production", "category": "hat", "n": 2, "seed": 5}
+    answer = client.post("/generate", json=wanted).json()
+    assert [item["category"] for item in answer["data"]] == ["hat", "hat"]
+    for item in answer["data"]:
+        image = Image.open(BytesIO(base64.b64decode(item["b64_json"])))
+        image.load()
+        assert (image.format, image.size, image.mode) == ("PNG", (28, 28), "RGB")
+
+
+def _train(client: httpx.Client, dataset: str) -> dict[str, object]:
+    body = {
+        "dataset": dataset,
+        "model": "clothes",
+        "resolution": 28,
+        "preset": "fast",
+        "batch_size": 16,
+        "max_images": 640,
+        "promote": "production",
+    }
+    submitted = client.post("/jobs/train", json=body)
+    assert submitted.status_code == 202, submitted.text
+    deadline = time.monotonic() + TRAIN_S
+    while time.monotonic() < deadline:
+        job: dict[str, object] = client.get(submitted.headers["Location"]).json()
+        if job["status"] not in ("queued", "running"):
+            return job
+        time.sleep(0.3)
+    raise AssertionError(f"the training took too long: {job}")
