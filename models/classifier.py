@@ -138,6 +138,14 @@ def predict(network: Classifier, images: Tensor, batch_size: int = 500) -> Tenso
     return torch.cat(parts).cpu()
 
 
+@torch.inference_mode()
+def features_of(network: Classifier, images: Tensor, batch_size: int = 500) -> Tensor:
+    """Features, float32 (N, D) on the network's device, of uint8 images (N, C, R, R)."""
+    device = next(network.parameters()).device
+    parts = images.split(batch_size)
+    return torch.cat([network.features(to_float(part).to(device)) for part in parts])
+
+
 def accuracy(network: Classifier, images: Tensor, labels: Tensor) -> float:
     """Share of uint8 images (N, C, R, R) whose likeliest category is their label (N,)."""
     return float((predict(network, images).argmax(1) == labels).float().mean())

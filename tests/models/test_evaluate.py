@@ -1,0 +1,115 @@
+"""Evaluation: real photos score well, noise and copies do not, and the command says so."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from models.checkpoint import save_model
+from models.classifier import Classifier, ClassifierConfig, features_of, fit
+from models.datasets import Dataset
+from models.evaluate import Photos, digest, generate_like, judge, main
+from models.gan import GanConfig, Generator
+from tests.models.pictures import saved, zipped
+
+FEATURES = 8
+
+
+def squares(count: int, seed: int) -> Dataset:
+    """Noisy squares, on the left or on the right, of random brightness."""
+    random = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 2
+    images = torch.randint(0, 60, (count, 1, 16, 16), generator=random)
+    bright = torch.randint(60, 190, (count, 1, 1, 1), generator=random)
+    images[labels == 0, :, 4:12, 1:7] += bright[labels == 0]
+    images[labels == 1, :, 4:12, 9:15] += bright[labels == 1]
+    return Dataset(images=images.to(torch.uint8), labels=labels, categories=("left", "right"))
+
+
+@pytest.fixture(scope="module")
+def photos() -> Photos:
+    config = ClassifierConfig(
+        resolution=16, categories=2, width=4, features=FEATURES, epochs=4, batch_size=32
+    )
+    extractor = Classifier(config)
+    for _ in fit(extractor, squares(400, 1)):
+        pass
+    test = squares(200, 2)
+    return Photos(extractor=extractor, test=test, test_features=features_of(extractor, test.images))
+
+
+def noise() -> Tensor:
+    random = torch.Generator().manual_seed(4)
+    return torch.randint(0, 256, (200, 1, 16, 16), generator=random).to(torch.uint8)
+
+
+def test_other_real_photos_score_better_than_noise(photos: Photos) -> None:
+    others = squares(200, 3)
+    real, noisy = (judge(photos, x, others.labels) for x in (others.images, noise()))
+    assert real.category_accuracy > 0.95
+    assert real.coverage > 0.8 > 0.3 > noisy.coverage
+    assert real.recall > 0.8
+    assert real.fd_cnn < noisy.fd_cnn / 10
+    assert real.kid_cnn.value < noisy.kid_cnn.low
+    assert abs(real.fd_cnn_infinity) < noisy.fd_cnn_infinity / 10
+
+
+def test_the_wrong_category_is_noticed(photos: Photos) -> None:
+    others = squares(200, 3)
+    assert judge(photos, others.images, 1 - others.labels).category_accuracy < 0.05
+
+
+def test_another_number_of_images_is_refused(photos: Photos) -> None:
+    with pytest.raises(ValueError, match="200 images are needed"):
+        judge(photos, noise()[:100], torch.zeros(100, dtype=torch.int64))
+
+
+def test_a_digest_tells_extractors_apart(photos: Photos) -> None:
+    assert digest(photos.extractor) == digest(photos.extractor)
+    assert digest(photos.extractor) != digest(Classifier(photos.extractor.config))
+
+
+def test_images_are_made_in_the_wanted_categories() -> None:
+    config = GanConfig(resolution=28, categories=2, z_dim=8, generator_width=4)
+    generator = Generator(config).eval()
+    test = squares(6, 1)
+    images = generate_like(generator, test)
+    assert (images.shape, images.dtype) == ((6, 1, 28, 28), torch.uint8)
+    assert torch.equal(images, generate_like(generator, test))
+    flipped = Dataset(images=test.images, labels=1 - test.labels, categories=test.categories)
+    assert not torch.equal(images, generate_like(generator, flipped))
+
+
+def test_the_command_prints_the_model_beside_the_floor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, seed in (("train", 0), ("test", 1000)):
+        (tmp_path / f"{name}.zip").write_bytes(zipped(left_and_right(seed)).getvalue())
+    config = GanConfig(resolution=28, categories=2, z_dim=8, generator_width=4)
+    (tmp_path / "model").write_bytes(save_model(Generator(config).eval(), ("left", "right")))
+    paths = {name: str(tmp_path / name) for name in ("model", "train.zip", "test.zip")}
+    main(["--model", paths["model"], "--train", paths["train.zip"], "--test", paths["test.zip"]])
+
+    said = json.loads(capsys.readouterr().out)
+    assert said["extractor_test_accuracy"] > 0.95
+    assert said["floor"]["images"] == said["model"]["images"] == 300
+    assert said["floor"]["kid_cnn"]["high"] < said["model"]["kid_cnn"]["low"]
+    assert 0 <= said["cas"] <= 1
+    assert 0.3 < said["authenticity_of_test_photos"] < 0.7
+
+
+def left_and_right(seed: int) -> dict[str, bytes]:
+    """Files of an upload: 150 dark noisy pictures of each category, one half of them bright."""
+    files = {}
+    random = np.random.default_rng(seed)
+    for index in range(300):
+        pixels = random.integers(0, 60, (28, 28), dtype=np.uint8)
+        half = pixels[:, :14] if index % 2 == 0 else pixels[:, 14:]
+        half += np.uint8(random.integers(60, 190))
+        name = ("left", "right")[index % 2]
+        files[f"{name}/{index}.png"] = saved(Image.fromarray(pixels))
+    return files
