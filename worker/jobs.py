@@ -113,6 +113,20 @@ def move(record: JobRecord, status: JobStatus, **changes: object) -> JobRecord:
     return record.model_copy(update={"status": status, **changes})
 
 
+def after_death(record: JobRecord, max_attempts: int) -> JobRecord:
+    """The record once the process that ran the job has died: queued again, or ended."""
+    crashes = record.crashes + 1
+    if record.status == "cancelling":
+        return move(record, "cancelled", crashes=crashes, stage=None)
+    if crashes >= max_attempts:
+        error = JobError(
+            code="worker_lost",
+            message=f"the process running this job died {crashes} times; it is not tried again",
+        )
+        return move(record, "failed", crashes=crashes, error=error, stage=None)
+    return move(record, "queued", crashes=crashes, attempt=record.attempt + 1)
+
+
 def now() -> datetime:
     """The present, UTC."""
     return datetime.now(UTC)

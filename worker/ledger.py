@@ -8,10 +8,10 @@ token: who held an earlier attempt can commit nothing any more.
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 from pydantic import JsonValue
 from redis import Redis, RedisError
+from redis.lock import Lock
 
 from worker.jobs import (
     TERMINAL,
@@ -21,6 +21,7 @@ from worker.jobs import (
     JobStatus,
     JobType,
     TrainJob,
+    after_death,
     move,
     new_id,
     now,
@@ -71,7 +72,11 @@ class Ledger:
         if record.status not in ("running", "cancelling"):
             return record
         live = self.redis.get(_live_key(job_id))
-        return record.model_copy(update=_parse_live(live)) if live else record
+        if not live:
+            return record
+        fields = json.loads(live)
+        fields["progress"] = JobProgress.model_validate(fields["progress"])
+        return record.model_copy(update=fields)
 
     def read(self, job_id: str) -> JobRecord:
         """The record as it is in storage.
@@ -136,19 +141,19 @@ class Ledger:
         return bool(self.redis.exists(_lease_key(job_id)))
 
     def drop_lease(self, job_id: str) -> None:
-        """Declare the process that ran the job dead, before its lease runs out by itself."""
+        """Declare the process that ran the job dead before its lease runs out."""
         self.redis.delete(_lease_key(job_id))
 
     def release_dead(self, job_id: str, max_attempts: int) -> JobRecord:
         """What becomes of a job whose process died: queued again, or ended.
 
-        A job that has ended, or that a live process leases, is left as it is.
+        One that has ended, or that a live process leases, is left as it is.
         """
         with self._lock(job_id):
             record = self.read(job_id)
             if record.terminal or self.is_leased(job_id):
                 return record
-            return self._write(_after_death(record, max_attempts))
+            return self._write(after_death(record, max_attempts))
 
     def renew(self, record: JobRecord) -> None:
         """Extend the lease of the process that runs `record`, and show how far it is."""
@@ -186,10 +191,8 @@ class Ledger:
             self.redis.srem(ACTIVE, record.id)
         return record
 
-    @contextmanager
-    def _lock(self, job_id: str) -> Iterator[None]:
-        with self.redis.lock(f"vitrine:lock:{job_id}", timeout=LOCK_S, blocking_timeout=LOCK_S):
-            yield
+    def _lock(self, job_id: str) -> Lock:
+        return Lock(self.redis, f"vitrine:lock:{job_id}", LOCK_S, blocking_timeout=LOCK_S)
 
 
 class Claim:
@@ -234,24 +237,6 @@ class Claim:
     def hand_back(self) -> JobRecord:
         """Give the job up for another process to go on with; raises LeaseLost."""
         return self.ledger.commit(self.record, "queued", attempt=self.record.attempt + 1)
-
-
-def _after_death(record: JobRecord, max_attempts: int) -> JobRecord:
-    crashes = record.crashes + 1
-    if record.status == "cancelling":
-        return move(record, "cancelled", crashes=crashes, stage=None)
-    if crashes >= max_attempts:
-        error = JobError(
-            code="worker_lost",
-            message=f"the process running this job died {crashes} times; it is not tried again",
-        )
-        return move(record, "failed", crashes=crashes, error=error, stage=None)
-    return move(record, "queued", crashes=crashes, attempt=record.attempt + 1)
-
-
-def _parse_live(live: str | bytes) -> dict[str, object]:
-    fields: dict[str, object] = json.loads(live)
-    return fields | {"progress": JobProgress.model_validate(fields["progress"])}
 
 
 def _key(job_id: str) -> str:
