@@ -5,7 +5,7 @@ Networks" - Radford et al., 2016 (https://arxiv.org/abs/1511.06434).
 Ours differs: the category enters the generator as an embedding beside z and the discriminator as a
 projection ("cGANs with Projection Discriminator" - Miyato and Koyama, 2018,
 https://arxiv.org/abs/1802.05637); the discriminator is spectrally normalised unless
-`discriminator_norm` asks for DCGAN's batch norm.
+`discriminator_norm` asks for DCGAN's batch norm, or for none, as gradient penalties want it.
 
 Shapes: N batch, Z latent, E class embedding, C image channels, R resolution in pixels.
 Images are float32 in [-1, 1], laid out (N, C, R, R); labels are int64 (N,).
@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from models.layers import down_block, normal_init, up_block
+from models.layers import down_block, he_init, normal_init, up_block
 
 Resolution = Literal[28, 32, 64, 128]
-DiscriminatorNorm = Literal["spectral", "batch"]
+DiscriminatorNorm = Literal["spectral", "batch", "none"]
 Preset = Literal["fast", "balanced", "best"]
 
 WIDEST = 8  # no stage is wider than this many times the width at the image
@@ -123,17 +123,17 @@ class Discriminator(nn.Module):
         super().__init__()
         self.config = config
         spectral = config.discriminator_norm == "spectral"
+        batch_norm = config.discriminator_norm == "batch"
         widths = [config.channels, *config.widths(config.discriminator_width)]
         self.blocks = nn.Sequential(
             *(
                 # DCGAN leaves the first layer without batch norm: it sees the image itself.
-                down_block(
-                    inputs, outputs, batch_norm=not spectral and stage > 0, spectral=spectral
-                )
+                down_block(inputs, outputs, batch_norm=batch_norm and stage > 0, spectral=spectral)
                 for stage, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False))
             )
         )
-        self.apply(normal_init)
+        # DCGAN's small weights rely on a norm behind them to restore the signal's size.
+        self.apply(he_init if config.discriminator_norm == "none" else normal_init)
         head = nn.Linear(widths[-1] * config.base**2, 1)
         embedding = nn.Embedding(config.categories, widths[-1])
         self.head = spectral_norm(head) if spectral else head

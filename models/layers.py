@@ -56,3 +56,12 @@ def normal_init(module: nn.Module) -> None:
     elif isinstance(module, nn.BatchNorm2d):
         nn.init.normal_(module.weight, 1.0, 0.02)
         nn.init.zeros_(module.bias)
+
+
+def he_init(module: nn.Module) -> None:
+    """Keeps the size of the signal through convolutions and LeakyReLU 0.2 without any norm.
+
+    Paper: "Delving Deep into Rectifiers" - He et al., 2015 (https://arxiv.org/abs/1502.01852).
+    """
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.kaiming_normal_(module.weight, a=0.2)

@@ -1,23 +1,85 @@
 """Adversarial losses, computed from logits so that no sigmoid can saturate to zero or one.
 
-Paper: "Generative Adversarial Networks" - Goodfellow et al., 2014
+`classic`: "Generative Adversarial Networks" - Goodfellow et al., 2014
 (https://arxiv.org/abs/1406.2661), with the non-saturating generator loss of its section 3.
+`hinge`: "Geometric GAN" - Lim and Ye, 2017 (https://arxiv.org/abs/1705.02894).
+`relativistic`: "The relativistic discriminator" - Jolicoeur-Martineau, 2018
+(https://arxiv.org/abs/1807.00734), in the pairing form that R3GAN (Huang et al., 2024,
+https://arxiv.org/abs/2501.05441) proves to converge with gradient penalties on both sides.
 
-Shapes: N batch. Logits are float32 (N,), positive where the discriminator believes in the image.
+Shapes: N batch, C image channels, R resolution in pixels. Logits are float32 (N,), positive where
+the discriminator believes in the image; every loss is the mean over the batch.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Loss = Literal["classic", "hinge", "relativistic"]
+FromLogits = Callable[[Tensor, Tensor], Tensor]  # of real, then fake logits
 
-def classic_generator_loss(fake_logits: Tensor) -> Tensor:
-    """L_G = -log D(G(z)), the mean over the batch."""
+
+@dataclass(frozen=True)
+class AdversarialLoss:
+    """What each network minimises, of real and fake logits."""
+
+    generator: FromLogits
+    discriminator: FromLogits
+    generator_needs_real: bool = False  # else its loss may be given the fake logits twice
+
+
+def classic_generator_loss(_real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """L_G = -log D(G(z))."""
     return F.softplus(-fake_logits).mean()
 
 
 def classic_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """L_D = -[log D(x) + log(1 - D(G(z)))], the mean over the batch."""
+    """L_D = -[log D(x) + log(1 - D(G(z)))]."""
     return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
+
+
+def hinge_generator_loss(_real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """L_G = -D(G(z))."""
+    return -fake_logits.mean()
+
+
+def hinge_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """L_D = max(0, 1 - D(x)) + max(0, 1 + D(G(z)))."""
+    return F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
+
+
+def relativistic_generator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """L_G = softplus(-(D(G(z)) - D(x))), each fake paired with a real of its category."""
+    return F.softplus(real_logits - fake_logits).mean()
+
+
+def relativistic_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """L_D = softplus(-(D(x) - D(G(z)))), without its gradient penalties."""
+    return F.softplus(fake_logits - real_logits).mean()
+
+
+LOSSES: dict[Loss, AdversarialLoss] = {
+    "classic": AdversarialLoss(classic_generator_loss, classic_discriminator_loss),
+    "hinge": AdversarialLoss(hinge_generator_loss, hinge_discriminator_loss),
+    "relativistic": AdversarialLoss(
+        relativistic_generator_loss, relativistic_discriminator_loss, generator_needs_real=True
+    ),
+}
+
+
+def gradient_penalty(images: Tensor, logits: Tensor) -> Tensor:
+    """Squared norm (N,) of each logit's gradient by its own image (N, C, R, R), to be minimised.
+
+    R1 of real images, R2 of fake ones: "Which Training Methods for GANs do actually Converge?" -
+    Mescheder et al., 2018 (https://arxiv.org/abs/1801.04406). The images' logits must not depend on
+    each other, as batch norm would have them.
+    """
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return gradient.float().square().sum((1, 2, 3))
 
 
 def learning_rates(lr: float, alpha: float) -> tuple[float, float]:

@@ -12,21 +12,19 @@ Shapes: N batch, C image channels, R resolution in pixels.
 import copy
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.optim import Adam
 
+from models.augment import augment
+from models.data_order import DataOrder, seeded
 from models.datasets import Dataset
 from models.gan import Discriminator, GanConfig, Generator
 from models.layers import best_device, has_fast_bf16, mixed_precision
-from models.losses import (
-    classic_discriminator_loss,
-    classic_generator_loss,
-    learning_rates,
-)
-from models.sample import to_float
+from models.losses import LOSSES, Loss, gradient_penalty, learning_rates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +38,32 @@ class TrainConfig:
     alpha: float = 1 / 3  # weight of L_G; see `losses.learning_rates`
     betas: tuple[float, float] = (0.0, 0.9)
     ema_half_life: int = 20_000  # images
+    loss: Loss = "classic"
+    gamma: float = 0.0  # weight of the gradient penalties R1 + R2; 0 leaves them out
+    penalty_every: int = 16  # steps
+    augment_p: float = 0.0  # probability of each augmentation inside the discriminator
     flip: bool = False  # mirror half of the real images
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "max_images", "max_seconds", "lr", "ema_half_life"):
+        for name in (
+            "batch_size",
+            "max_images",
+            "max_seconds",
+            "lr",
+            "ema_half_life",
+            "penalty_every",
+        ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive; got {getattr(self, name)}")
         if self.batch_size < 2:
             raise ValueError("batch_size must be at least 2: batch norm needs a second image")
+        if self.loss not in LOSSES:
+            raise ValueError(f"unknown loss {self.loss!r}")
+        if self.gamma < 0 or not 0 <= self.augment_p <= 1:
+            raise ValueError(
+                f"gamma must be at least 0, augment_p in [0, 1]; got {self.gamma}, {self.augment_p}"
+            )
         if not 0 < self.alpha < 1:
             raise ValueError(f"alpha must be in (0, 1); got {self.alpha}")
 
@@ -147,11 +162,13 @@ def train(state: TrainState, dataset: Dataset) -> Iterator[Progress]:
         raise ValueError(
             f"batch_size {config.batch_size} is larger than the data set, {len(dataset.labels)}"
         )
-    order = _DataOrder(dataset, config)
+    if config.gamma > 0 and gan.discriminator_norm == "batch":
+        raise ValueError("batch norm ties the images of a batch together: set gamma to 0")
+    order = DataOrder(dataset, batch_size=config.batch_size, flip=config.flip, seed=config.seed)
     bf16 = has_fast_bf16(state.device)
     while state.fraction < 1:
         started = time.perf_counter()
-        random = _random(config.seed, state.step)
+        random = seeded(config.seed, state.step)
         images, labels = order.batch(state.step, random, state.device)
         with mixed_precision(state.device, enabled=bf16):
             losses = _step(state, images, labels, random)
@@ -160,71 +177,65 @@ def train(state: TrainState, dataset: Dataset) -> Iterator[Progress]:
         yield Progress(state.step, state.images, state.seconds, state.fraction, *losses)
 
 
-class _DataOrder:
-    """Which images step k shows: each epoch a fresh permutation, without a short last batch."""
-
-    def __init__(self, dataset: Dataset, config: TrainConfig) -> None:
-        self.dataset = dataset
-        self.config = config
-        self.epoch = -1
-        self.permutation = torch.empty(0, dtype=torch.int64)
-
-    def batch(
-        self, step: int, random: torch.Generator, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
-        """Images (N, C, R, R) float32 in [-1, 1] and labels (N,) of step `step`."""
-        size, total = self.config.batch_size, len(self.dataset.labels)
-        positions = range(step * size, (step + 1) * size)
-        indices = torch.stack([self._index(position, total) for position in positions])
-        images = to_float(self.dataset.images[indices])
-        if self.config.flip:
-            mirrored = torch.rand(size, generator=random) < 0.5
-            images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-        images = images.to(device, memory_format=torch.channels_last)
-        return images, self.dataset.labels[indices].to(device)
-
-    def _index(self, position: int, total: int) -> Tensor:
-        epoch, offset = divmod(position, total)
-        if epoch != self.epoch:
-            generator = _random(self.config.seed, epoch, stream=1)
-            self.permutation = torch.randperm(total, generator=generator)
-            self.epoch = epoch
-        return self.permutation[offset]
-
-
 def _step(
     state: TrainState, real: Tensor, labels: Tensor, random: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One discriminator and one generator update; losses and logits, real before fake."""
-    generator, discriminator = state.generator, state.discriminator
-    shape = (2, len(real), generator.config.z_dim)
+    shape = (2, len(real), state.generator.config.z_dim)
     z_discriminator, z_generator = torch.randn(shape, generator=random).to(state.device)
-
     with torch.no_grad():
-        fake = generator(z_discriminator, labels)
-    # One pass over both halves, so that batch norm cannot tell real from fake by their batches.
-    logits = discriminator(torch.cat([real, fake]), torch.cat([labels, labels]))
+        fake = state.generator(z_discriminator, labels)
+    loss_discriminator, logits = _update_discriminator(state, real, fake, labels, random)
+    loss_generator = _update_generator(state, real, z_generator, labels, random)
+    _update_ema(state)
     real_logits, fake_logits = logits.chunk(2)
-    loss_discriminator = classic_discriminator_loss(real_logits, fake_logits)
-    state.optimizer_discriminator.zero_grad()
-    loss_discriminator.backward()
-    state.optimizer_discriminator.step()
+    return loss_generator, loss_discriminator, real_logits, fake_logits
 
+
+def _update_discriminator(
+    state: TrainState, real: Tensor, fake: Tensor, labels: Tensor, random: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Its adversarial loss, and the logits of real and fake images in one row."""
+    config = state.config
+    # Lazy ("Analyzing and Improving the Image Quality of StyleGAN" - Karras et al., 2020): every
+    # `penalty_every` steps, weighted as much more.
+    penalised = config.gamma > 0 and state.step % config.penalty_every == 0
+    # One pass over both halves, so that batch norm cannot tell real from fake by their batches.
+    images = torch.cat([real, fake]).requires_grad_(penalised)
+    # A squared gradient in bf16 would be noise.
+    with mixed_precision(state.device, enabled=False) if penalised else nullcontext():
+        augmented = augment(images, config.augment_p, random)
+        logits = state.discriminator(augmented, torch.cat([labels, labels]))
+    adversarial = LOSSES[config.loss].discriminator(*logits.chunk(2))
+    loss = adversarial
+    if penalised:
+        # gamma / 2 (R1 + R2), each the mean over its half.
+        penalty = config.gamma * gradient_penalty(images, logits).mean()
+        loss = loss + config.penalty_every * penalty
+    state.optimizer_discriminator.zero_grad()
+    loss.backward()
+    state.optimizer_discriminator.step()
+    return adversarial.detach(), logits.detach()
+
+
+def _update_generator(
+    state: TrainState, real: Tensor, z: Tensor, labels: Tensor, random: torch.Generator
+) -> Tensor:
+    """Its loss."""
+    config, discriminator, loss = state.config, state.discriminator, LOSSES[state.config.loss]
     discriminator.requires_grad_(False)
-    fake = generator(z_generator, labels)
-    loss_generator = classic_generator_loss(discriminator(fake, labels))
+    fake = state.generator(z, labels)
+    fake_logits = discriminator(augment(fake, config.augment_p, random), labels)
+    real_logits = fake_logits
+    if loss.generator_needs_real:
+        with torch.no_grad():
+            real_logits = discriminator(augment(real, config.augment_p, random), labels)
+    loss_generator = loss.generator(real_logits, fake_logits)
     discriminator.requires_grad_(True)
     state.optimizer_generator.zero_grad()
     loss_generator.backward()
     state.optimizer_generator.step()
-
-    _update_ema(state)
-    return (
-        loss_generator.detach(),
-        loss_discriminator.detach(),
-        real_logits.detach(),
-        fake_logits.detach(),
-    )
+    return loss_generator.detach()
 
 
 @torch.no_grad()
@@ -237,14 +248,3 @@ def _update_ema(state: TrainState) -> None:
     torch._foreach_lerp_(averages, weights, 1 - keep)
     for average, buffer in zip(state.ema.buffers(), state.generator.buffers(), strict=True):
         average.copy_(buffer)
-
-
-def _random(seed: int, index: int, stream: int = 0) -> torch.Generator:
-    """A generator that is a function of its arguments, decorrelated by SplitMix64's finaliser."""
-    mask = 2**64 - 1
-    x = (
-        seed * 0x9E3779B97F4A7C15 + index * 0xBF58476D1CE4E5B9 + stream * 0x94D049BB133111EB
-    ) & mask
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & mask
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & mask
-    return torch.Generator().manual_seed((x ^ (x >> 31)) >> 1)

@@ -2,25 +2,31 @@
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from models.checkpoint import load_state, save_state
+from models.data_order import DataOrder, seeded
 from models.datasets import Dataset
 from models.gan import DiscriminatorNorm, GanConfig
-from models.sample import sample
+from models.losses import gradient_penalty
+from models.sample import sample, to_float
 from models.train import (
     Diverged,
     TrainConfig,
     TrainState,
-    _DataOrder,
-    _random,
     initial_state,
     train,
 )
 
 CPU = torch.device("cpu")
+
+
+PENALISED: dict[str, Any] = {
+    "loss": "relativistic", "gamma": 0.5, "penalty_every": 3, "augment_p": 0.4
+}  # fmt: skip
 
 
 def tiny_gan(norm: DiscriminatorNorm = "spectral") -> GanConfig:
@@ -35,12 +41,15 @@ def run(state: TrainState, dataset: Dataset, steps: int) -> None:
         pass
 
 
-@pytest.mark.parametrize("norm", ["spectral", "batch"])
+@pytest.mark.parametrize(
+    ("norm", "options"),
+    [("spectral", {}), ("batch", {}), ("spectral", {"loss": "hinge"}), ("none", PENALISED)],
+)
 @pytest.mark.parametrize("stop_at", [0, 1, 5])
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
-    squares: Dataset, norm: DiscriminatorNorm, stop_at: int
+    squares: Dataset, norm: DiscriminatorNorm, options: dict[str, Any], stop_at: int
 ) -> None:
-    config = TrainConfig(batch_size=20, max_images=10_000, flip=True, seed=3)
+    config = TrainConfig(batch_size=20, max_images=10_000, flip=True, seed=3, **options)
     whole = initial_state(tiny_gan(norm), config, CPU)
     run(whole, squares, 8)
 
@@ -51,6 +60,37 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
 
     resumed.seconds = whole.seconds  # the one thing that may differ
     assert save_state(resumed) == save_state(whole)
+
+
+@pytest.mark.parametrize(
+    "change", [{"loss": "hinge"}, {"loss": "relativistic"}, {"augment_p": 0.5}, {"gamma": 1.0}]
+)
+def test_every_ingredient_changes_the_training(squares: Dataset, change: dict[str, Any]) -> None:
+    images = []
+    for options in ({}, change):
+        config = TrainConfig(batch_size=16, seed=1, **options)
+        state = initial_state(tiny_gan("none"), config, CPU)
+        run(state, squares, 3)
+        images.append(sample(state.generator.eval(), [0], [0]))
+    assert not (images[0] == images[1]).all()
+
+
+def test_the_penalty_flattens_the_discriminator(squares: Dataset) -> None:
+    def steepness(gamma: float) -> float:
+        config = TrainConfig(batch_size=16, loss="relativistic", gamma=gamma, penalty_every=2)
+        state = initial_state(tiny_gan("none"), config, CPU)
+        run(state, squares, 60)
+        images = to_float(squares.images).requires_grad_()
+        logits = state.discriminator(images, squares.labels)
+        return float(gradient_penalty(images, logits).detach().mean())
+
+    assert steepness(10) < steepness(0) / 2
+
+
+def test_batch_norm_and_a_gradient_penalty_exclude_each_other(squares: Dataset) -> None:
+    state = initial_state(tiny_gan("batch"), TrainConfig(batch_size=16, gamma=1), CPU)
+    with pytest.raises(ValueError, match="batch norm"):
+        next(train(state, squares))
 
 
 def test_another_seed_trains_another_model(squares: Dataset) -> None:
@@ -93,8 +133,8 @@ def test_an_epoch_shows_every_image_once(squares: Dataset) -> None:
         labels=squares.labels,
         categories=squares.categories,
     )
-    order = _DataOrder(numbered, TrainConfig(batch_size=16))
-    shown = [order.batch(step, _random(0, step), CPU)[0][:, 0, 0, 0] for step in range(6)]
+    order = DataOrder(numbered, batch_size=16, flip=False, seed=0)
+    shown = [order.batch(step, seeded(0, step), CPU)[0][:, 0, 0, 0] for step in range(6)]
     for epoch in (shown[:3], shown[3:]):
         assert len(torch.cat(epoch).unique()) == 48
     assert not torch.equal(torch.cat(shown[:3]), torch.cat(shown[3:]))
@@ -102,8 +142,8 @@ def test_an_epoch_shows_every_image_once(squares: Dataset) -> None:
 
 def test_flips_mirror_about_half_of_the_images(squares: Dataset) -> None:
     def brighter_left(flip: bool) -> int:
-        order = _DataOrder(squares, TrainConfig(batch_size=48, flip=flip))
-        images, labels = order.batch(0, _random(0, 0), CPU)
+        order = DataOrder(squares, batch_size=48, flip=flip, seed=0)
+        images, labels = order.batch(0, seeded(0, 0), CPU)
         left = images[..., :14].mean((1, 2, 3)) > images[..., 14:].mean((1, 2, 3))
         return int((left == (labels == 0)).sum())
 
@@ -134,8 +174,11 @@ def test_a_loss_that_is_not_finite_is_an_error_with_its_step(squares: Dataset) -
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("batch_size", 1), ("max_images", 0), ("max_seconds", 0), ("lr", -1.0), ("alpha", 1.0)],
+    [
+        *(("batch_size", 1), ("max_images", 0), ("max_seconds", 0), ("lr", -1.0), ("alpha", 1.0)),
+        *(("gamma", -1.0), ("penalty_every", 0), ("augment_p", 1.1), ("loss", "wasserstein")),
+    ],
 )
-def test_an_impossible_training_is_refused_by_name(field: str, value: float) -> None:
+def test_an_impossible_training_is_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=field):
         TrainConfig(**{field: value})  # type: ignore[arg-type] # wrong on purpose
