@@ -1,4 +1,4 @@
-"""python -m benchmarks PHOTOS.zip: every benchmark, one after the other."""
+"""python -m benchmarks PHOTOS.zip: the speed benchmarks; `benchmarks.quality` takes an hour."""
 
 import sys
 

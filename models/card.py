@@ -39,7 +39,6 @@ def describe(
     training: dict[str, Json] = {
         **asdict(config),
         "betas": list(config.betas),
-        "loss": "classic",
         "steps": state.step,
         "images_seen": state.images,
         "seconds": round(state.seconds, 1),

@@ -17,6 +17,7 @@ from models.card import Json, describe, sample_sheet
 from models.checkpoint import load_state, save_model, save_state
 from models.datasets import Dataset, DatasetReport, import_archive, read_images
 from models.gan import Preset, Resolution, preset_config
+from models.losses import Loss
 from models.train import TrainConfig, TrainState, initial_state, train
 
 logger = logging.getLogger("pretrain")
@@ -43,6 +44,7 @@ def main() -> None:
             batch_size=arguments.batch_size,
             max_images=arguments.max_images,
             max_seconds=arguments.max_seconds,
+            loss=arguments.loss,
             flip=arguments.flip,
             seed=arguments.seed,
         )
@@ -103,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--state", type=Path, help="where to keep the training's state")
     parser.add_argument("--resolution", type=int, choices=get_args(Resolution), default=32)
     parser.add_argument("--preset", choices=get_args(Preset), default="balanced")
+    parser.add_argument("--loss", choices=get_args(Loss), default=defaults.loss)
     parser.add_argument("--batch-size", type=int, default=defaults.batch_size)
     parser.add_argument("--max-images", type=int, default=defaults.max_images)
     parser.add_argument("--max-seconds", type=float, default=defaults.max_seconds)

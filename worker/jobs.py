@@ -38,7 +38,7 @@ class TrainJob(BaseModel):
     model: ModelName
     resolution: Literal[28, 32, 64, 128] = 64
     preset: Literal["fast", "balanced", "best"] = "balanced"
-    loss: Literal["classic"] = "classic"
+    loss: Literal["classic", "hinge", "relativistic"] = "classic"
     max_images: Annotated[int, Field(ge=1, le=50_000_000)] = 500_000
     max_seconds: Annotated[int, Field(ge=1, le=86_400)] = 3600
     batch_size: Annotated[int, Field(ge=2, le=512)] = 64

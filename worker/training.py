@@ -204,6 +204,7 @@ def _resume_or_start(storage: Storage, claim: Claim, record: DatasetRecord) -> T
         batch_size=job.batch_size,
         max_images=job.max_images,
         max_seconds=job.max_seconds,
+        loss=job.loss,
         flip=job.flip,
         seed=job.seed,
     )

@@ -223,6 +223,7 @@ JOBS = [
     *(train(f"53 resolution {n}", says="resolution: ", resolution=n) for n in (0, 48, 4096, "64")),
     train("53 a rate that is not offered", says="lr: ", lr=0),
     train("53 preset", says="preset: ", preset="ultra"),
+    train("53 loss", says="loss: ", loss="wasserstein"),
     train("53 seed", says="seed: ", seed=2**63),
     *(train(f"53 model {name!r}", says="model: ", model=name) for name in ("", "../a", "A", "a b")),
     train("53 alias", says="promote: ", promote="Prod/uction"),

@@ -30,7 +30,8 @@ def test_a_job_ends_with_a_registered_model_and_its_files(
     jobs: JobQueue, storage: Storage, tiny_job: TrainJob, start_worker: StartWorker
 ) -> None:
     start_worker()
-    job = jobs.submit("train", tiny_job.model_copy(update={"promote": "production"}))
+    wanted = {"promote": "production", "loss": "relativistic", "seed": 7}
+    job = jobs.submit("train", tiny_job.model_copy(update=wanted))
     record = wait_for(jobs, job.id, succeeded)
 
     assert record.result == {"model": "tiny", "version": 1, "alias": "production"}
@@ -39,6 +40,7 @@ def test_a_job_ends_with_a_registered_model_and_its_files(
     card = registry.resolve("tiny@production")
     assert card.categories == ["dress", "hat", "pants", "shoes"]
     assert card.training["images_seen"] == 320
+    assert (card.training["loss"], card.training["seed"]) == ("relativistic", 7)
     assert card.origin == job.id
     assert Image.open(BytesIO(registry.samples(card))).width > 500
 
