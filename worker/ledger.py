@@ -14,7 +14,6 @@ from redis import Redis, RedisError
 from redis.lock import Lock
 
 from worker.jobs import (
-    TERMINAL,
     JobError,
     JobProgress,
     JobRecord,
@@ -187,7 +186,7 @@ class Ledger:
 
     def _write(self, record: JobRecord) -> JobRecord:
         self.storage.put(_key(record.id), record.model_dump_json().encode())
-        if record.status in TERMINAL:
+        if record.terminal:
             self.redis.srem(ACTIVE, record.id)
         return record
 
