@@ -136,6 +136,9 @@ class Discriminator(nn.Module):
         self.apply(he_init if config.discriminator_norm == "none" else normal_init)
         head = nn.Linear(widths[-1] * config.base**2, 1)
         embedding = nn.Embedding(config.categories, widths[-1])
+        if not spectral:
+            # The default, N(0, 1), starts with logits in the hundreds, and the pair collapses.
+            nn.init.normal_(embedding.weight, 0.0, 0.02)
         self.head = spectral_norm(head) if spectral else head
         self.embedding = spectral_norm(embedding) if spectral else embedding
 

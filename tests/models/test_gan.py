@@ -1,5 +1,7 @@
 """The networks: shapes at every resolution, conditioning, and what a config refuses."""
 
+from typing import get_args
+
 import pytest
 import torch
 
@@ -54,6 +56,14 @@ def test_the_spectral_discriminator_is_lipschitz_where_batch_norm_is_not_used() 
     assert isinstance(weight, torch.Tensor)
     singular_value = torch.linalg.matrix_norm(weight.flatten(1), ord=2)
     torch.testing.assert_close(singular_value, torch.tensor(1.0), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("norm", get_args(DiscriminatorNorm))
+def test_an_untrained_discriminator_is_undecided(norm: DiscriminatorNorm) -> None:
+    torch.manual_seed(0)
+    discriminator = Discriminator(GanConfig(resolution=32, discriminator_norm=norm))
+    logits = discriminator(torch.rand(64, 1, 32, 32) * 2 - 1, torch.arange(64) % 10)
+    assert logits.abs().max() < 20
 
 
 def test_the_batch_norm_discriminator_has_no_spectral_norm() -> None:
