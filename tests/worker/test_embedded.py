@@ -11,6 +11,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from worker.__main__ import NICENESS
 from worker.embedded import (
     DataFolderBusy,
     EmbeddedValkey,
@@ -244,6 +245,9 @@ def test_a_worker_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         pid = int(starter.stdout.readline())
         with Redis.from_url(server.url) as client:
             wait_until(lambda: client.scard("rq:workers"), "the worker did not register")
+        # A training uses every core; requests to its starter must not wait for it.
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        assert os.getpriority(os.PRIO_PROCESS, pid) == min(own + NICENESS, 19)
         starter.kill()
         starter.wait()
         starter.stdout.close()
