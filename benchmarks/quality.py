@@ -4,7 +4,8 @@ Every variant trains the same number of seconds with each seed, in turn, on the 
 judged on photos that no training saw, in the features of a CNN fitted on the training part before
 any GAN ran. `dcgan` is the baseline: batch norm in both networks, binary cross-entropy, Adam with
 betas 0.5 and 0.999 and a rate of 2e-4, as published, with the same conditioning and EMA as ours.
-The others change one ingredient of `default` each. The floor is training photos in place of images.
+`relativistic, R1 + R2` changes loss, penalties, norm and betas together; the others change one
+ingredient of `default` each. The floor is training photos in place of images.
 """
 
 import argparse
@@ -14,10 +15,8 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from benchmarks.measure import machine
-from models.classifier import features_of
 from models.datasets import Dataset
 from models.evaluate import Evaluation, Photos, digest, fit_classifier, generate_like, judge
 from models.gan import GanConfig, preset_config
@@ -55,9 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     training, held_out = split(load(options.archive, options.resolution)[0], options.held_out)
     extractor = fit_classifier(training)
-    features = features_of(extractor, held_out.images)
-    photos = Photos(extractor=extractor, test=held_out, test_features=features)
-    show("floor", 0, judge(photos, *first(training, len(held_out.labels))))
+    photos = Photos(extractor=extractor, test=held_out)
+    count = len(held_out.labels)  # of training photos, which are in random order
+    show("floor", 0, judge(photos, training.images[:count], training.labels[:count]))
     shape = preset_config(
         options.preset, options.resolution, training.images.shape[1], len(training.categories)
     )
@@ -99,11 +98,6 @@ def split(dataset: Dataset, share: float) -> tuple[Dataset, Dataset]:
         for i in (order[:count], order[count:])
     )
     return training, held_out
-
-
-def first(dataset: Dataset, count: int) -> tuple[Tensor, Tensor]:
-    """The first images and labels, already in random order."""
-    return dataset.images[:count], dataset.labels[:count]
 
 
 def show(name: str, images: int, score: Evaluation) -> None:

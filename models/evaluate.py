@@ -17,6 +17,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -60,11 +61,15 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class Photos:
-    """The test photos and as many training photos, seen through one extractor."""
+    """The test photos, seen through one extractor."""
 
     extractor: Classifier
     test: Dataset
-    test_features: Tensor  # (N, D)
+
+    @cached_property
+    def features(self) -> Tensor:
+        """Of the test photos, (N, D)."""
+        return features_of(self.extractor, self.test.images)
 
 
 def judge(photos: Photos, images: Tensor, labels: Tensor) -> Evaluation:
@@ -72,7 +77,7 @@ def judge(photos: Photos, images: Tensor, labels: Tensor) -> Evaluation:
     count = len(photos.test.labels)
     if len(images) != count:
         raise ValueError(f"{count} images are needed, as many as test photos; got {len(images)}")
-    real, fake = photos.test_features, features_of(photos.extractor, images)
+    real, fake = photos.features, features_of(photos.extractor, images)
     shared = overlap(real, fake)
     return Evaluation(
         images=count,
@@ -144,9 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def report(generator: Generator, train: Dataset, test: Dataset) -> dict[str, object]:
     """All numbers of one model, the floor beside them."""
     extractor = fit_classifier(train)
-    photos = Photos(
-        extractor=extractor, test=test, test_features=features_of(extractor, test.images)
-    )
+    photos = Photos(extractor=extractor, test=test)
     fakes = generate_like(generator, test)
     drawn = torch.randperm(len(train.labels), generator=torch.Generator().manual_seed(0))
     drawn = drawn[: len(test.labels)]
@@ -157,7 +160,7 @@ def report(generator: Generator, train: Dataset, test: Dataset) -> dict[str, obj
         "model": asdict(judge(photos, fakes, test.labels)),
         "floor": asdict(judge(photos, train.images[drawn], train.labels[drawn])),
         "authenticity": authenticity(train_features, features_of(extractor, fakes)),
-        "authenticity_of_test_photos": authenticity(train_features, photos.test_features),
+        "authenticity_of_test_photos": authenticity(train_features, photos.features),
         # To be read against extractor_test_accuracy, the same classifier fitted on photos.
         "cas": classification_accuracy_score(generator, train, test),
     }

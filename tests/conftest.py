@@ -1,6 +1,5 @@
 """Real parts for every test: a Valkey server of our own, object stores in folders and on S3."""
 
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 from redis import Redis
 
+from tests.service import free_port
 from worker.embedded import EmbeddedValkey
 from worker.queue import JobQueue, open_queue
 from worker.settings import Settings
@@ -48,8 +48,7 @@ def redis_url(redis: Redis, valkey_url: str) -> str:  # noqa: ARG001 - it emptie
 @pytest.fixture(scope="session")
 def s3_environment() -> Iterator[dict[str, str]]:
     """How to reach a server process that speaks S3 and has the bucket `vitrine`."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     endpoint = f"http://127.0.0.1:{port}"

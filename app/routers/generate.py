@@ -13,7 +13,16 @@ from app.auth import require
 from app.dependencies import RegistryDep, SamplerDep, SettingsDep
 from app.errors import Problem
 from app.schemas import GeneratedImage, GenerateRequest, GenerateResponse, Timing
-from models.images import MEDIA_TYPES, Enhancement, ImageFormat, Provenance, encode, enhance, resize
+from models.images import (
+    MEDIA_TYPES,
+    Enhancement,
+    ImageFormat,
+    Pixels,
+    Provenance,
+    encode,
+    enhance,
+    resize,
+)
 from models.sample import even_label
 from worker.jobs import new_id
 from worker.registry import ModelCard
@@ -53,21 +62,17 @@ def generate(
     sampled = sampler.sample(card, seeds, labels, request.truncation)
 
     started = time.perf_counter()
-    data = []
-    for index, (seed, label) in enumerate(zip(seeds, labels, strict=True)):
-        pixels = enhance(sampled.pixels[index], Enhancement(**request.enhance.model_dump()))
-        if request.side is not None:
-            pixels = resize(pixels, (request.side, request.side))
-        encoded = encode(
-            pixels,
-            output_format,
-            compression=85 if request.output_compression is None else request.output_compression,
-            provenance=Provenance(model=card.name, version=card.version, seed=seed),
-        )
-        data.append(_item(index, seed, card.categories[label], encoded, pixels.shape))
+    side = request.side or sampled.pixels.shape[1]
+    files = [
+        _file(pixels, request, output_format, _provenance(card, seed))
+        for pixels, seed in zip(sampled.pixels, seeds, strict=True)
+    ]
     if bare:
-        content = base64.b64decode(data[0].b64_json or "")
-        return Response(content, media_type=MEDIA_TYPES[bare])
+        return Response(files[0], media_type=MEDIA_TYPES[bare])
+    data = [
+        _item(index, seed, card.categories[label], content, side)
+        for index, (seed, label, content) in enumerate(zip(seeds, labels, files, strict=True))
+    ]
     return GenerateResponse(
         id=new_id("gen"),
         model=card.name,
@@ -82,18 +87,31 @@ def generate(
     )
 
 
-def _item(
-    index: int, seed: int, category: str, encoded: bytes, shape: tuple[int, ...]
-) -> GeneratedImage:
+def _provenance(card: ModelCard, seed: int) -> Provenance:
+    return Provenance(model=card.name, version=card.version, seed=seed)
+
+
+def _file(
+    pixels: Pixels, request: GenerateRequest, output_format: ImageFormat, provenance: Provenance
+) -> bytes:
+    """One sampled image as the client wants it."""
+    pixels = enhance(pixels, Enhancement(**request.enhance.model_dump()))
+    if request.side is not None:
+        pixels = resize(pixels, (request.side, request.side))
+    compression = 85 if request.output_compression is None else request.output_compression
+    return encode(pixels, output_format, compression=compression, provenance=provenance)
+
+
+def _item(index: int, seed: int, category: str, content: bytes, side: int) -> GeneratedImage:
     return GeneratedImage(
         index=index,
         seed=seed,
         category=category,
-        b64_json=base64.b64encode(encoded).decode(),
+        b64_json=base64.b64encode(content).decode(),
         url=None,
-        sha256=hashlib.sha256(encoded).hexdigest(),
-        width=shape[1],
-        height=shape[0],
+        sha256=hashlib.sha256(content).hexdigest(),
+        width=side,
+        height=side,
     )
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from models.checkpoint import save_model
-from models.classifier import Classifier, ClassifierConfig, features_of, fit
+from models.classifier import Classifier, ClassifierConfig, fit
 from models.datasets import Dataset
 from models.evaluate import Photos, digest, generate_like, judge, main
 from models.gan import GanConfig, Generator
@@ -38,8 +38,7 @@ def photos() -> Photos:
     extractor = Classifier(config)
     for _ in fit(extractor, squares(400, 1)):
         pass
-    test = squares(200, 2)
-    return Photos(extractor=extractor, test=test, test_features=features_of(extractor, test.images))
+    return Photos(extractor=extractor, test=squares(200, 2))
 
 
 def noise() -> Tensor:

@@ -110,15 +110,6 @@ def test_a_deleted_object_is_gone(store: Storage) -> None:
     assert not store.exists("a/b")
 
 
-def test_all_below_a_folder_is_deleted_and_nothing_else(store: Storage) -> None:
-    for key in ("job/1", "job/a/2", "jobs/3"):
-        store.put(key, b"")
-    store.delete_all("job")
-    store.delete_all("nowhere")
-    assert list(store.keys("job")) == store.folders("job") == []
-    assert list(store.keys("jobs")) == ["jobs/3"]
-
-
 def test_a_folder_that_has_become_empty_is_no_folder(store: Storage) -> None:
     store.put("m/gone/1", b"")
     store.put("m/here/1", b"")
@@ -177,7 +168,7 @@ def test_a_full_store_is_told_apart_and_keeps_nothing_of_the_write() -> None:
     shell = 'mount -t tmpfs -o size=1m none /mnt && exec "$0" -c "$1"'
     command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", shell]
     ended = subprocess.run([*command, sys.executable, program], capture_output=True, text=True)
-    if "unshare" in ended.stderr or "mount" in ended.stderr:
+    if ended.stderr.startswith(("unshare:", "mount:")):  # not a word in some traceback
         pytest.skip("this machine gives no name space of one's own")
     assert ended.stdout == "full []\n", ended.stderr
 
