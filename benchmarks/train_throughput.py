@@ -25,10 +25,13 @@ from benchmarks.measure import interleaved, report
 from models.archive import ArchiveLimits
 from models.datasets import Dataset as Photos
 from models.datasets import DatasetReport, import_archive, read_images
-from models.gan import Discriminator, GanConfig, Generator, preset_config
+from models.gan import Discriminator, GanConfig, Generator
 from models.photos import decode, fit_square
+from models.presets import preset_config
+from models.recipe import TrainConfig
 from models.sample import to_float
-from models.train import TrainConfig, initial_state, train
+from models.state import initial_state
+from models.train import train
 
 
 class PhotoFolder(TorchDataset[tuple[Tensor, int]]):

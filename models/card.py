@@ -7,7 +7,7 @@ from torch import nn
 from models.gan import Generator
 from models.images import contact_sheet, encode
 from models.sample import sample
-from models.train import TrainState
+from models.state import TrainState
 
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
@@ -29,17 +29,24 @@ def sample_sheet(generator: Generator, categories: tuple[str, ...]) -> bytes:
 
 
 def describe(
-    state: TrainState, categories: tuple[str, ...], data: dict[str, Json]
+    state: TrainState,
+    categories: tuple[str, ...],
+    data: dict[str, Json],
+    evaluation: dict[str, Json] | None,
 ) -> dict[str, Json]:
-    """The card's fields that a training knows; `data` says what it was trained on."""
+    """The card's fields; `data` says what it was trained on.
+
+    `evaluation` is `evaluation.Report` as a dict, None where too few photos could be held out.
+    """
     gan, config = state.generator.config, state.config
-    architecture: dict[str, Json] = {"family": "dcgan", **asdict(gan)}
+    architecture: dict[str, Json] = {**asdict(gan)}
     architecture["generator_parameters"] = _parameters(state.generator)
     architecture["discriminator_parameters"] = _parameters(state.discriminator)
     training: dict[str, Json] = {
         **asdict(config),
         "betas": list(config.betas),
         "steps": state.step,
+        "recoveries": state.recoveries,
         "images_seen": state.images,
         "seconds": round(state.seconds, 1),
         "device": state.device.type,
@@ -58,7 +65,10 @@ def describe(
         "architecture": architecture,
         "training": training,
         "data": data,
-        "metrics": {"images_per_second": round(state.images / max(state.seconds, 1e-9), 1)},
+        "metrics": {
+            "images_per_second": round(state.images / max(state.seconds, 1e-9), 1),
+            "evaluation": evaluation,
+        },
     }
 
 

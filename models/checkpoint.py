@@ -1,14 +1,14 @@
 """Networks to bytes and back: safetensors with a JSON header, never pickle.
 
-Two kinds: a *model*, the EMA generator alone, which is served, and a *state*, all that a training
-needs to go on. Both carry the configuration that built their networks, and are refused when the
-tensors do not fit it.
+Three kinds: a *model*, the EMA generator alone, which is served; a *state*, all that a training
+needs to go on; and a *classifier*, the CNN of a data set. All carry the configuration that built
+their networks, and are refused when the tensors do not fit it.
 """
 
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -16,13 +16,20 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from models.classifier import Classifier, ClassifierConfig
 from models.gan import GanConfig, Generator
 from models.layers import best_device
-from models.train import TrainConfig, TrainState
+from models.recipe import TrainConfig
+from models.remedies import Remedies
+from models.state import TrainState
 
 MODEL_FORMAT = "vitrine-generator-1"
-STATE_FORMAT = "vitrine-train-state-1"
+CLASSIFIER_FORMAT = "vitrine-classifier-1"
+STATE_FORMAT = "vitrine-train-state-2"
 MAX_HEADER_BYTES = 1_000_000
+COUNTERS: dict[str, type[int] | type[float]] = {
+    "step": int, "images": int, "recoveries": int, "seconds": float
+}  # fmt: skip
 DTYPES = {"F32", "BF16", "F16", "I64"}
 
 Config = TypeVar("Config")
@@ -62,18 +69,34 @@ def load_model(data: bytes, device: torch.device | None = None) -> Model:
     return Model(generator, tuple(str(name) for name in categories))
 
 
+def save_classifier(network: Classifier) -> bytes:
+    """The CNN of a data set."""
+    return _save(_tensors(network), CLASSIFIER_FORMAT, {"config": asdict(network.config)})
+
+
+def load_classifier(data: bytes, device: torch.device | None = None) -> Classifier:
+    """Rebuild a CNN, in eval mode.
+
+    Raises:
+        CheckpointError: not such a file.
+    """
+    tensors, header = _load(data, CLASSIFIER_FORMAT)
+    network = Classifier(_build(ClassifierConfig, header["config"]))
+    _fill(network, tensors)
+    return network.eval().to(device or best_device())
+
+
 def save_state(state: TrainState) -> bytes:
     """Everything `train` needs to go on from here."""
-    tensors: dict[str, Tensor] = {}
-    for name, network in _networks(state).items():
+    tensors: dict[str, Tensor] = {"accuracy": state.accuracy.cpu()}
+    for name, network in state.networks.items():
         tensors |= {f"{name}.{key}": value for key, value in _tensors(network).items()}
-    for name, optimizer in _optimizers(state).items():
+    for name, optimizer in state.optimizers.items():
         tensors |= {f"{name}.{key}": value for key, value in _moments(optimizer).items()}
     header: dict[str, object] = {
         "gan": asdict(state.generator.config),
         "train": asdict(state.config),
-        "step": state.step,
-        "seconds": state.seconds,
+        "counters": {name: getattr(state, name) for name in COUNTERS},
     }
     return _save(tensors, STATE_FORMAT, header)
 
@@ -85,36 +108,21 @@ def load_state(data: bytes, device: torch.device | None = None) -> TrainState:
         CheckpointError: not such a file.
     """
     tensors, header = _load(data, STATE_FORMAT)
-    train_fields = header["train"]
-    if isinstance(train_fields, dict) and isinstance(train_fields.get("betas"), list):
-        train_fields["betas"] = tuple(train_fields["betas"])
     state = TrainState(
-        _build(GanConfig, header["gan"]), _build(TrainConfig, train_fields), device or best_device()
+        _build(GanConfig, header["gan"]), _train_config(header["train"]), device or best_device()
     )
-    for name, network in _networks(state).items():
+    for name, network in state.networks.items():
         _fill(network, _with_prefix(tensors, name))
-    for name, optimizer in _optimizers(state).items():
+    for name, optimizer in state.optimizers.items():
         _fill_moments(optimizer, _with_prefix(tensors, name))
-    step, seconds = header["step"], header["seconds"]
-    if not isinstance(step, int) or not isinstance(seconds, int | float):
-        raise CheckpointError("the counters are not numbers")
-    state.step, state.seconds = step, float(seconds)
+    try:
+        counters = _object(header["counters"])
+        for name, kind in COUNTERS.items():
+            setattr(state, name, kind(counters[name]))
+        state.accuracy = tensors["accuracy"].to(state.device)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError("the counters are damaged") from error
     return state
-
-
-def _networks(state: TrainState) -> dict[str, nn.Module]:
-    return {
-        "generator": state.generator,
-        "discriminator": state.discriminator,
-        "ema": state.ema,
-    }
-
-
-def _optimizers(state: TrainState) -> dict[str, Adam]:
-    return {
-        "optimizer_generator": state.optimizer_generator,
-        "optimizer_discriminator": state.optimizer_discriminator,
-    }
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:
@@ -162,13 +170,30 @@ def _fill(network: nn.Module, tensors: dict[str, Tensor]) -> None:
         raise CheckpointError("the tensors do not fit the configuration") from error
 
 
+def _train_config(value: object) -> TrainConfig:
+    fields = _object(value)
+    betas = fields.get("betas")
+    return _build(
+        TrainConfig,
+        {
+            **fields,
+            "betas": tuple(betas) if isinstance(betas, list) else betas,
+            "remedies": _build(Remedies, fields.get("remedies")),
+        },
+    )
+
+
 def _build(kind: Callable[..., Config], fields: object) -> Config:
-    if not isinstance(fields, dict):
-        raise CheckpointError("the configuration is not an object")
     try:
-        return kind(**fields)
+        return kind(**_object(fields))
     except (TypeError, ValueError) as error:
         raise CheckpointError("the configuration cannot be built") from error
+
+
+def _object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise CheckpointError("a part of the header is not an object")
+    return value
 
 
 def _save(tensors: dict[str, Tensor], kind: str, header: dict[str, object]) -> bytes:

@@ -84,10 +84,10 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True)
 class FitProgress:
-    """One epoch of fitting."""
+    """One batch of fitting."""
 
-    epoch: int
-    loss: float  # mean cross-entropy L_C of the epoch, without the penalties
+    fraction: float  # done, in [0, 1]
+    loss: Tensor  # cross-entropy L_C, without the penalties; on the device until it is read
 
 
 def weight_penalty(network: nn.Module, l1: float, l2: float) -> Tensor:
@@ -99,7 +99,7 @@ def weight_penalty(network: nn.Module, l1: float, l2: float) -> Tensor:
 
 
 def fit(network: Classifier, dataset: Dataset) -> Iterator[FitProgress]:
-    """Fit in place on uint8 images, yielding after each epoch; leaves the network in eval mode."""
+    """Fit in place on uint8 images, yielding after each batch; leaves the network in eval mode."""
     config, device = network.config, best_device()
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's annotations lack it
     optimizer = torch.optim.Adam(network.parameters(), lr=config.lr, fused=True)
@@ -110,12 +110,11 @@ def fit(network: Classifier, dataset: Dataset) -> Iterator[FitProgress]:
     )
     random = torch.Generator().manual_seed(config.seed)
     bf16 = has_fast_bf16(device)
+    network.train()
     for epoch in range(config.epochs):
-        network.train()
-        losses = []
         order = torch.randperm(len(dataset.labels), generator=random)
         # The last, short batch is left out; another permutation shows its images next epoch.
-        for indices in order.split(batch_size)[:batches]:
+        for batch, indices in enumerate(order.split(batch_size)[:batches]):
             images = to_float(dataset.images[indices])
             images = images.to(device, memory_format=torch.channels_last)
             with mixed_precision(device, enabled=bf16):
@@ -125,9 +124,9 @@ def fit(network: Classifier, dataset: Dataset) -> Iterator[FitProgress]:
             (loss + penalty).backward()
             optimizer.step()
             schedule.step()
-            losses.append(loss.detach())
-        network.eval()
-        yield FitProgress(epoch, float(torch.stack(losses).mean()))
+            done = (epoch * batches + batch + 1) / (config.epochs * batches)
+            yield FitProgress(done, loss.detach())
+    network.eval()
 
 
 @torch.inference_mode()

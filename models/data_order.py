@@ -1,4 +1,4 @@
-"""Which images a training step shows, as a function of (seed, step) alone.
+"""Which images a training step shows, as a function of (seed, images shown so far) alone.
 
 A training that goes on from a saved state therefore shows what it would have shown.
 
@@ -23,37 +23,55 @@ def seeded(seed: int, index: int, stream: int = 0) -> torch.Generator:
 
 
 class DataOrder:
-    """Each epoch a fresh permutation; a batch may span two of them."""
+    """Epoch after epoch in a fresh order; a batch may span two of them.
 
-    def __init__(self, dataset: Dataset, *, batch_size: int, flip: bool, seed: int) -> None:
+    An epoch shows each image once. Where `balanced`, it shows each category equally often instead:
+    the images of smaller categories return until they are as many as those of the largest.
+    """
+
+    def __init__(self, dataset: Dataset, *, flip: bool, balanced: bool, seed: int) -> None:
         self.dataset = dataset
-        self.batch_size = batch_size
         self.flip = flip  # mirror half of the images
         self.seed = seed
-        self._epoch, self._permutation = -1, torch.empty(0, dtype=torch.int64)
+        groups = [
+            torch.nonzero(dataset.labels == label).flatten() for label in dataset.labels.unique()
+        ]
+        largest = max(len(group) for group in groups)
+        self._groups = groups
+        self._repeats = [-(-largest // len(group)) if balanced else 1 for group in groups]
+        self._largest = largest
+        self._epoch_size = largest * len(groups) if balanced else len(dataset.labels)
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
 
     def batch(
-        self, step: int, random: torch.Generator, device: torch.device
+        self, start: int, size: int, random: torch.Generator, device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        """Images (N, C, R, R) float32 in [-1, 1] and labels (N,) of step `step`."""
-        indices = self._indices(step * self.batch_size, (step + 1) * self.batch_size)
+        """Images (N, C, R, R) float32 in [-1, 1] and labels (N,) after `start` shown ones."""
+        indices = self._indices(start, start + size)
         images = to_float(self.dataset.images[indices])
         if self.flip:
-            mirrored = torch.rand(self.batch_size, generator=random) < 0.5
+            mirrored = torch.rand(size, generator=random) < 0.5
             images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
         images = images.to(device, memory_format=torch.channels_last)
         return images, self.dataset.labels[indices].to(device)
 
     def _indices(self, start: int, stop: int) -> Tensor:
-        """Positions `start` to `stop` of the endless row of permutations."""
-        total = len(self.dataset.labels)
+        """Positions `start` to `stop` of the endless row of epochs."""
         parts = []
         while start < stop:
-            epoch, offset = divmod(start, total)
-            length = min(stop - start, total - offset)
+            epoch, offset = divmod(start, self._epoch_size)
+            length = min(stop - start, self._epoch_size - offset)
             if epoch != self._epoch:
-                generator = seeded(self.seed, epoch, stream=1)
-                self._epoch, self._permutation = epoch, torch.randperm(total, generator=generator)
-            parts.append(self._permutation[offset : offset + length])
+                self._epoch, self._order = epoch, self._shuffled(epoch)
+            parts.append(self._order[offset : offset + length])
             start += length
         return torch.cat(parts)
+
+    def _shuffled(self, epoch: int) -> Tensor:
+        random = seeded(self.seed, epoch, stream=1)
+        drawn = []
+        for group, repeats in zip(self._groups, self._repeats, strict=True):
+            rounds = [group[torch.randperm(len(group), generator=random)] for _ in range(repeats)]
+            drawn.append(torch.cat(rounds)[: self._largest])
+        indices = torch.cat(drawn)
+        return indices[torch.randperm(len(indices), generator=random)]

@@ -6,6 +6,7 @@ Shapes: N batch, F feature maps, H and W height and width in pixels.
 from contextlib import AbstractContextManager
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
@@ -28,6 +29,58 @@ def down_block(inputs: int, outputs: int, *, batch_norm: bool, spectral: bool) -
     if batch_norm:
         layers.append(nn.BatchNorm2d(outputs))
     return nn.Sequential(*layers, nn.LeakyReLU(0.2, inplace=True))
+
+
+class ResidualUp(nn.Module):
+    """A doubling of the side around a skip; (N, inputs, H, W) -> (N, outputs, 2H, 2W).
+
+    Pre-activation as in "Identity Mappings in Deep Residual Networks" - He et al., 2016
+    (https://arxiv.org/abs/1603.05027). The strided 4x4 convolution costs a quarter of an
+    upsampling followed by one, which decides on a CPU.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(inputs)
+        self.up = nn.ConvTranspose2d(inputs, outputs, kernel_size=4, stride=2, padding=1)
+        # Each output pixel sees 4 of the 16 taps of every input map.
+        nn.init.normal_(self.up.weight, 0.0, (2 / (4 * inputs)) ** 0.5)
+        assert self.up.bias is not None
+        nn.init.zeros_(self.up.bias)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.conv = nn.Conv2d(outputs, outputs, kernel_size=3, padding=1)
+        he_init(self.conv)
+        self.skip = nn.Conv2d(inputs, outputs, kernel_size=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.up(F.leaky_relu(self.norm1(x), 0.2))
+        h = self.conv(F.leaky_relu(self.norm2(h), 0.2))
+        doubled: Tensor = F.interpolate(self.skip(x), scale_factor=2) + h
+        return doubled
+
+
+class ResidualDown(nn.Module):
+    """x + conv(act(x)), then a strided convolution; (N, inputs, H, W) -> (N, outputs, H/2, W/2).
+
+    Without normalisation, so that each image's logit is its own, as gradient penalties need.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, spectral: bool) -> None:
+        super().__init__()
+        conv = nn.Conv2d(inputs, inputs, kernel_size=3, padding=1)
+        down = nn.Conv2d(inputs, outputs, kernel_size=4, stride=2, padding=1)
+        he_init(conv)
+        he_init(down)
+        if not spectral:
+            # The block starts as its strided convolution alone, whatever its depth.
+            nn.init.zeros_(conv.weight)
+        self.conv = spectral_norm(conv) if spectral else conv
+        self.down = spectral_norm(down) if spectral else down
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.conv(F.leaky_relu(x, 0.2))
+        down: Tensor = self.down(F.leaky_relu(x, 0.2))
+        return down
 
 
 def best_device() -> torch.device:
@@ -65,3 +118,5 @@ def he_init(module: nn.Module) -> None:
     """
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.kaiming_normal_(module.weight, a=0.2)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -29,7 +29,13 @@ class AdversarialLoss:
 
     generator: FromLogits
     discriminator: FromLogits
-    generator_needs_real: bool = False  # else its loss may be given the fake logits twice
+    relative: bool = False  # logits mean something as differences of a pair alone
+
+    def accuracy(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """How often the discriminator is right, in [0, 1]: of the images, or of the pairs."""
+        if self.relative:
+            return (real_logits > fake_logits).float().mean()
+        return torch.cat([real_logits > 0, fake_logits <= 0]).float().mean()
 
 
 def classic_generator_loss(_real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -66,7 +72,7 @@ LOSSES: dict[Loss, AdversarialLoss] = {
     "classic": AdversarialLoss(classic_generator_loss, classic_discriminator_loss),
     "hinge": AdversarialLoss(hinge_generator_loss, hinge_discriminator_loss),
     "relativistic": AdversarialLoss(
-        relativistic_generator_loss, relativistic_discriminator_loss, generator_needs_real=True
+        relativistic_generator_loss, relativistic_discriminator_loss, relative=True
     ),
 }
 

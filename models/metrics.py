@@ -90,10 +90,13 @@ def kernel_distance(
 ) -> Estimate:
     """Unbiased squared MMD under the kernel (x.y / D + 1)^3, the mean over random subsets.
 
-    The interval is that of the mean, 1.96 standard errors; subsets of one finite set overlap, so it
-    tells the noise of the estimate, not that of drawing other images.
+    The interval is that of drawing other images, by subsampling: the subsets' deviation s, scaled
+    from their size m to N, with the correction for drawing them from one finite set. ("Large Sample
+    Confidence Regions Based on Subsamples" - Politis and Romano, 1994,
+    https://doi.org/10.1214/aos/1176325770.)
     """
-    size = min(subset_size, len(real), len(fake))
+    count = min(len(real), len(fake))
+    size = min(subset_size, count // 2)
     if size < 2 or subsets < 2:
         raise ValueError(f"two subsets of two images are needed; got {subsets} of {size}")
     random = torch.Generator().manual_seed(seed)
@@ -103,8 +106,10 @@ def kernel_distance(
             for _ in range(subsets)
         ]
     )
-    mean, margin = float(values.mean()), 1.96 * float(values.std()) / subsets**0.5
-    return Estimate(mean, mean - margin, mean + margin)
+    share = size / count
+    error = float(values.std()) * (share / (1 - share)) ** 0.5
+    mean = float(values.mean())
+    return Estimate(mean, mean - 1.96 * error, mean + 1.96 * error)
 
 
 def overlap(real: Tensor, fake: Tensor, *, neighbours: int = NEIGHBOURS) -> Overlap:
@@ -125,6 +130,16 @@ def overlap(real: Tensor, fake: Tensor, *, neighbours: int = NEIGHBOURS) -> Over
         density=float(inside_real.double().mean() / neighbours),
         coverage=float(torch.cat(covered).double().mean()),
     )
+
+
+def diversity(real: Tensor, fake: Tensor, real_labels: Tensor, fake_labels: Tensor) -> float:
+    """How far fakes of a category are apart, where real images of it are 1 apart; not negative.
+
+    The root of the mean squared distance of two images of one category, fake over real. Near 0 each
+    category has collapsed into one image, whatever the distances between the categories are.
+    """
+    spread = _spread(fake, fake_labels) / max(_spread(real, real_labels), 1e-12)
+    return float(spread**0.5)
 
 
 def authenticity(train: Tensor, fake: Tensor) -> float:
@@ -149,6 +164,14 @@ def _check(real: Tensor, fake: Tensor) -> None:
             f"more images than features are needed: got {len(real)} real and {len(fake)} fake"
             f" in {real.shape[1]} features"
         )
+
+
+def _spread(features: Tensor, labels: Tensor) -> float:
+    """Half the mean squared distance of two images of one category, over those with two or more."""
+    labels = labels.to(features.device)
+    groups = [features[labels == label].double() for label in labels.unique()]
+    spreads = [group.var(0).sum() for group in groups if len(group) > 1]
+    return float(torch.stack(spreads).mean()) if spreads else 0.0
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,8 @@
 """python -m models.pretrain: train a model from a zip of photos, without the service.
 
-This is how the shipped models are made: the same reading, networks and training as a train job.
-`--state` keeps the training's state, from which the same command goes on after an interruption.
+This is how the shipped models are made: the same reading, held-out photos, networks, training and
+judging as in a train job. `--state` keeps the training's state, from which the same command goes on
+after an interruption; a larger `--max-images` or `--max-seconds` then makes it longer.
 """
 
 import argparse
@@ -9,53 +10,57 @@ import hashlib
 import json
 import logging
 import tempfile
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
 
 from models.archive import ArchiveLimits
 from models.card import Json, describe, sample_sheet
-from models.checkpoint import load_state, save_model, save_state
+from models.checkpoint import (
+    load_classifier,
+    load_state,
+    save_classifier,
+    save_model,
+    save_state,
+)
+from models.classifier import Classifier
 from models.datasets import Dataset, DatasetReport, import_archive, read_images
-from models.gan import Preset, Resolution, preset_config
+from models.evaluation import Photos, evaluate, look, neighbours_of
+from models.extractor import fit_extractor
+from models.gan import Resolution
 from models.losses import Loss
-from models.train import TrainConfig, TrainState, initial_state, train
+from models.presets import Preset, preset_config, preset_recipe
+from models.split import split
+from models.state import TrainState, initial_state
+from models.steps import run
+from models.train import train
 
 logger = logging.getLogger("pretrain")
 
 REPORT_EVERY_S = 30.0
+LOOK_EVERY_S = 120.0
+# What a caller may change of a preset's recipe.
+CHANGES = ("loss", "lr", "batch_size", "max_images", "max_seconds", "flip", "seed")
 
 
 def main() -> None:
-    """Train, and write model.safetensors, card.json and samples.png."""
-    arguments = _parser().parse_args()
+    """Train, judge, and write the files of a shipped model."""
+    options = _parser().parse_args()
     logging.basicConfig(level="INFO", format="%(asctime)s %(message)s")
-    dataset, report = load(arguments.archive, arguments.resolution)
-    state_file: Path | None = arguments.state
-    if state_file is not None and state_file.exists():
-        state = load_state(state_file.read_bytes())
-    else:
-        gan = preset_config(
-            arguments.preset,
-            arguments.resolution,
-            dataset.images.shape[1],
-            len(dataset.categories),
-        )
-        config = TrainConfig(
-            batch_size=arguments.batch_size,
-            max_images=arguments.max_images,
-            max_seconds=arguments.max_seconds,
-            loss=arguments.loss,
-            flip=arguments.flip,
-            seed=arguments.seed,
-        )
-        state = initial_state(gan, config)
-    run(state, dataset, state_file)
+    dataset, report = load(options.archive, options.resolution)
+    training, held_out = split(dataset)
+    if held_out is None:
+        raise SystemExit("too few photos: every category needs 5, all of them 60")
+    extractor = _extractor(options.extractor, training, len(held_out.labels))
+    photos = Photos(extractor=extractor, training=training, held_out=held_out)
+    state = _resume_or_start(options, training)
+    lines = fit(state, photos, options.state)
     data: dict[str, Json] = {
-        "name": arguments.name,
+        "name": options.name,
         "images": report.images,
         "fingerprint": report.fingerprint,
     }
-    write(arguments.output, state, dataset.categories, data)
+    write(options.output, state, photos, data, lines)
 
 
 def load(archive: Path, resolution: int) -> tuple[Dataset, DatasetReport]:
@@ -68,49 +73,105 @@ def load(archive: Path, resolution: int) -> tuple[Dataset, DatasetReport]:
         return Dataset.stack(images, categories, report.images), report
 
 
-def run(state: TrainState, dataset: Dataset, state_file: Path | None) -> None:
-    """Train to the end, logging and saving on the way."""
-    due = state.seconds
-    for progress in train(state, dataset):
-        if progress.seconds < due:
+def fit(state: TrainState, photos: Photos, state_file: Path | None) -> list[dict[str, float]]:
+    """Train to the end, logging, looking and saving on the way; the lines of metrics.jsonl."""
+    report_at, look_at = state.seconds, state.seconds + LOOK_EVERY_S
+    log = None if state_file is None else state_file.with_suffix(".jsonl")
+    lines = [line for line in _read_lines(log) if line["step"] <= state.step]
+    few = photos.fewer()
+    for progress in train(state, photos.training):
+        if progress.seconds < report_at and progress.fraction < 1:
             continue
-        due = progress.seconds + REPORT_EVERY_S
-        numbers = " ".join(f"{name}={value:.3f}" for name, value in progress.metrics().items())
+        report_at = progress.seconds + REPORT_EVERY_S
+        metrics = progress.metrics()
+        if progress.seconds >= look_at:
+            look_at = progress.seconds + LOOK_EVERY_S
+            metrics |= look(state.ema, few)
+        numbers = " ".join(f"{name}={value:.3f}" for name, value in metrics.items())
         logger.info("%5.1f%% images=%d %s", 100 * progress.fraction, progress.images, numbers)
-        if state_file is not None:
-            partial = state_file.with_suffix(".partial")
-            partial.write_bytes(save_state(state))
-            partial.replace(state_file)
+        place = {"step": progress.step, "seconds": progress.seconds, "images": progress.images}
+        lines.append(place | metrics)
+        if state_file is not None and log is not None and state.is_finite():
+            _replace(log, _text(lines).encode())
+            _replace(state_file, save_state(state))
+    return lines
 
 
 def write(
-    output: Path, state: TrainState, categories: tuple[str, ...], data: dict[str, Json]
+    output: Path,
+    state: TrainState,
+    photos: Photos,
+    data: dict[str, Json],
+    lines: list[dict[str, float]],
 ) -> None:
-    """Write the three files that make a shipped model."""
+    """Write the files that make a shipped model."""
     output.mkdir(parents=True, exist_ok=True)
+    categories = photos.training.categories
     weights = save_model(state.ema, categories)
-    card = describe(state, categories, data)
+    card = describe(state, categories, data, asdict(run(evaluate(state.ema, photos))))
     card["weights_sha256"] = hashlib.sha256(weights).hexdigest()
     (output / "model.safetensors").write_bytes(weights)
     (output / "samples.png").write_bytes(sample_sheet(state.ema, categories))
+    (output / "neighbours.png").write_bytes(neighbours_of(state.ema, photos))
+    (output / "metrics.jsonl").write_text(_text(lines))
     (output / "card.json").write_text(json.dumps(card, indent=2) + "\n")
 
 
+def _extractor(file: Path | None, training: Dataset, judged: int) -> Classifier:
+    """The CNN in `file`, fitted and kept there the first time."""
+    if file is not None and file.exists():
+        return load_classifier(file.read_bytes())
+    network = run(fit_extractor(training, judged))
+    if file is not None:
+        _replace(file, save_classifier(network))
+    return network
+
+
+def _resume_or_start(options: argparse.Namespace, training: Dataset) -> TrainState:
+    changes = {name: getattr(options, name) for name in CHANGES}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if options.state is not None and options.state.exists():
+        state = load_state(options.state.read_bytes())
+        budget = {name: changes[name] for name in ("max_images", "max_seconds") if name in changes}
+        state.config = replace(state.config, **budget)
+        return state
+    channels = training.images.shape[1]
+    gan = preset_config(options.preset, options.resolution, channels, len(training.categories))
+    return initial_state(gan, preset_recipe(options.resolution, len(training.labels), **changes))
+
+
+def _read_lines(file: Path | None) -> list[dict[str, float]]:
+    if file is None or not file.exists():
+        return []
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def _text(lines: list[dict[str, float]]) -> str:
+    return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+def _replace(file: Path, data: bytes) -> None:
+    partial = file.with_suffix(".partial")
+    partial.write_bytes(data)
+    partial.replace(file)
+
+
 def _parser() -> argparse.ArgumentParser:
-    defaults = TrainConfig()
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m models.pretrain", description=__doc__)
     parser.add_argument("--archive", type=Path, required=True, help="zip, a folder per category")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the three files")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the files")
     parser.add_argument("--name", required=True, help="of the data set, for the card")
     parser.add_argument("--state", type=Path, help="where to keep the training's state")
+    parser.add_argument("--extractor", type=Path, help="where to keep the CNN that judges")
     parser.add_argument("--resolution", type=int, choices=get_args(Resolution), default=32)
     parser.add_argument("--preset", choices=get_args(Preset), default="balanced")
-    parser.add_argument("--loss", choices=get_args(Loss), default=defaults.loss)
-    parser.add_argument("--batch-size", type=int, default=defaults.batch_size)
-    parser.add_argument("--max-images", type=int, default=defaults.max_images)
-    parser.add_argument("--max-seconds", type=float, default=defaults.max_seconds)
+    parser.add_argument("--loss", choices=get_args(Loss))
+    parser.add_argument("--lr", type=float)
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--max-images", type=int)
+    parser.add_argument("--max-seconds", type=float)
     parser.add_argument("--flip", action="store_true", help="mirror half of the images")
-    parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument("--seed", type=int)
     return parser
 
 

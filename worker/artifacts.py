@@ -14,3 +14,17 @@ def artifact_key(job_id: str, name: str) -> str:
 def checkpoint_key(job_id: str) -> str:
     """The newest training state; deleted when the job has succeeded."""
     return f"jobs/checkpoints/{job_id}/state.safetensors"
+
+
+# By suffix, of the files of jobs and model versions. TensorBoard's have none that is a type.
+MEDIA_TYPES = {
+    "png": "image/png",
+    "jsonl": "application/x-ndjson",
+    "vitrine": "application/octet-stream",
+}
+FILE_NAME = r"^[a-z0-9][a-z0-9.-]{0,80}\.(png|jsonl|vitrine)$"
+
+
+def media_type(name: str) -> str:
+    """Of a file called `name`, which matches FILE_NAME."""
+    return MEDIA_TYPES[name.rsplit(".", 1)[-1]]

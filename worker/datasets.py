@@ -14,6 +14,7 @@ from pydantic import BaseModel, JsonValue
 
 from models import datasets, images
 from models.archive import ArchiveLimits
+from models.split import held_out_sizes
 from worker.jobs import DatasetId, new_id, now
 from worker.storage import ObjectNotFound, Storage
 
@@ -38,6 +39,12 @@ class DatasetRecord(BaseModel):
     def channels(self) -> int:
         """Of the images a model learns from it."""
         return 1 if self.grey else 3
+
+    @property
+    def training_images(self) -> int:
+        """How many photos a job trains on; the others are held out to judge it."""
+        categories = datasets.DatasetReport.from_json(self.report).categories
+        return self.images - sum(held_out_sizes([category.images for category in categories]))
 
 
 class DatasetStore:

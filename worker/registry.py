@@ -8,7 +8,7 @@ an alias is one object for each change, so that it can only grow.
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel, JsonValue
 
@@ -48,6 +48,7 @@ class ModelCard(BaseModel):
     training: dict[str, JsonValue]
     data: dict[str, JsonValue]
     metrics: dict[str, JsonValue]
+    files: list[str] = []  # curves, nearest neighbours and what else was measured
 
 
 class AliasChange(BaseModel):
@@ -67,6 +68,7 @@ class NewVersion:
     samples_png: bytes
     origin: str
     card: dict[str, JsonValue]  # categories, capabilities, architecture, training, data, metrics
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
 class Registry:
@@ -80,6 +82,8 @@ class Registry:
         digest = hashlib.sha256(new.weights).hexdigest()
         self.storage.put(_weights_key(new.name, digest), new.weights)
         self.storage.put(_samples_key(new.name, digest), new.samples_png)
+        for file, data in new.files.items():
+            self.storage.put(_file_key(new.name, digest, file), data)
         while True:
             cards = self.versions(new.name)
             for card in cards:
@@ -184,6 +188,16 @@ class Registry:
         """The sample sheet of a version, PNG."""
         return self.storage.read(_samples_key(card.name, card.weights_sha256))
 
+    def file(self, card: ModelCard, file: str) -> bytes:
+        """One of the files of a version.
+
+        Raises:
+            ModelNotFound: the version has no such file.
+        """
+        if file not in card.files:
+            raise ModelNotFound(f"{card.name}:{card.version} has no file {file!r}")
+        return self.storage.read(_file_key(card.name, card.weights_sha256, file))
+
 
 def _timestamp() -> str:
     return now().isoformat().replace("+00:00", "Z")
@@ -198,6 +212,7 @@ def _card(new: NewVersion, version: int, digest: str) -> ModelCard:
             "weights_sha256": digest,
             "weights_bytes": len(new.weights),
             "origin": new.origin,
+            "files": sorted(new.files),
             **new.card,
         }
     )
@@ -213,3 +228,7 @@ def _weights_key(name: str, digest: str) -> str:
 
 def _samples_key(name: str, digest: str) -> str:
     return f"models/{name}/samples/{digest}.png"
+
+
+def _file_key(name: str, digest: str, file: str) -> str:
+    return f"models/{name}/files/{digest}/{file}"

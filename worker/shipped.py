@@ -10,6 +10,7 @@ from worker.registry import PRODUCTION, NewVersion, Registry
 from worker.storage import Storage
 
 PRETRAINED = Path(models.__file__).parent / "pretrained"
+OWN_FILES = ("card.json", "model.safetensors", "samples.png")  # of every model
 SAMPLE_ARCHIVE = Path(__file__).parent / "sample-data" / "clothing-sample.zip"
 SAMPLE_DATASET = "ds_00000000000000sample"
 
@@ -26,6 +27,11 @@ def register_models(registry: Registry) -> None:
                 samples_png=(folder / "samples.png").read_bytes(),
                 origin="shipped",
                 card=card,
+                files={
+                    path.name: path.read_bytes()
+                    for path in folder.iterdir()
+                    if path.name not in OWN_FILES
+                },
             )
         )
         if PRODUCTION not in registry.aliases(folder.name):

@@ -18,7 +18,8 @@ from worker.ledger import Claim, LeaseLost
 from worker.queue import JobQueue, open_queue
 from worker.settings import Settings
 from worker.storage import Storage, StorageError
-from worker.training import JobCancelled, JobInterrupted, run_training
+from worker.training import run_training
+from worker.watch import JobCancelled, JobInterrupted
 
 logger = logging.getLogger(__name__)
 

@@ -1,41 +1,36 @@
-"""The train job: from an uploaded data set to a registered model version.
+"""The train job: from an uploaded data set to a registered, measured model version.
 
 A checkpoint holds all that the training needs. Whoever claims the job later goes on from it.
 """
 
 import json
-import logging
+import math
 import time
-from collections.abc import Callable, Iterator
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable
+from dataclasses import asdict
 
 from models.card import Json, describe, sample_sheet
 from models.checkpoint import load_state, save_model, save_state
 from models.datasets import Dataset, read_images
-from models.gan import preset_config
-from models.train import Progress, TrainConfig, TrainState, initial_state, train
+from models.evaluation import evaluate, neighbours_of
+from models.presets import preset_config, preset_recipe
+from models.remedies import Remedies
+from models.state import TrainState, initial_state
+from models.train import Progress, train
 from worker.artifacts import artifact_key, checkpoint_key
+from worker.curves import draw, event_file
 from worker.datasets import DatasetRecord, DatasetStore
 from worker.jobs import JobProgress, TrainJob
+from worker.judging import Judge, prepare
 from worker.ledger import Claim
 from worker.registry import NewVersion, Registry
 from worker.settings import Settings
 from worker.storage import ObjectNotFound, Storage
+from worker.watch import JobCancelled, JobInterrupted, Watch
 
-logger = logging.getLogger(__name__)
-
-REPORT_EVERY_S = 1.0
-SHEETS = 20  # sample sheets over a whole training
-
-
-class JobCancelled(Exception):
-    """A client has asked the job to stop."""
-
-
-class JobInterrupted(Exception):
-    """The worker is to end; the job's checkpoint is saved."""
+SHEETS = 20  # sample sheets and looks at held-out photos over a whole training
+DRAW_EVERY_S = 30  # curves, which take half a second
+EVENTS = "events.out.tfevents.vitrine"  # TensorBoard knows its files by the first three words
 
 
 def run_training(
@@ -48,10 +43,20 @@ def run_training(
         JobInterrupted: `stop_requested` said so; a checkpoint is saved.
     """
     record = DatasetStore(storage).fetch(claim.record.request.dataset)
-    run = TrainingRun(claim, storage, settings.checkpoint_every_s, stop_requested)
-    dataset = run.load_data(record)
-    run.train(_resume_or_start(storage, claim, record), dataset)
-    run.register(record)
+    watch = Watch(claim, stop_requested)
+    dataset = _load(storage, watch, record, claim.record.request.resolution)
+    training, judge = prepare(storage, watch, record.id, dataset)
+    state = _resume_or_start(storage, claim, record, len(training.labels))
+    run = TrainingRun(watch, storage, state, tuple(record.categories), judge)
+    try:
+        run.train(training, settings.checkpoint_every_s)
+        run.register(record)
+    except JobInterrupted:
+        run.checkpoint()
+        raise
+    except JobCancelled:
+        run.save_metrics()
+        raise
 
 
 class TrainingRun:
@@ -59,100 +64,115 @@ class TrainingRun:
 
     def __init__(
         self,
-        claim: Claim,
+        watch: Watch,
         storage: Storage,
-        checkpoint_every_s: float,
-        stop_requested: Callable[[], bool],
+        state: TrainState,
+        categories: tuple[str, ...],
+        judge: Judge | None,
     ) -> None:
-        self.claim = claim
+        self.watch = watch
+        self.claim = watch.claim
         self.storage = storage
-        self.checkpoint_every_s = checkpoint_every_s
-        self.stop_requested = stop_requested
-        self.request: TrainJob = claim.record.request
-        self.state: TrainState
-        self.categories: tuple[str, ...] = ()
-        self.metrics: list[dict[str, float]] = []
-        self.reported_at = 0.0
-        self.checkpointed_at = time.monotonic()
-        self.sheets = 0
-
-    def load_data(self, record: DatasetRecord) -> Dataset:
-        """Decode the data set at the job's resolution, reporting how far it is."""
-        self.categories = tuple(record.categories)
-        with DatasetStore(self.storage).open_images(record.id) as source:
-            loaded = read_images(source, self.request.resolution, record.channels)
-
-            def reported() -> Iterator[tuple[int, NDArray[np.uint8]]]:
-                for count, item in enumerate(loaded, start=1):
-                    self._show_loading(count, record.images)
-                    yield item
-
-            return Dataset.stack(reported(), self.categories, record.images)
-
-    def train(self, state: TrainState, dataset: Dataset) -> None:
-        """Train to the end of the budget, reporting, saving and obeying on the way."""
         self.state = state
+        self.categories = categories
+        self.judge = judge
         self.metrics = self._metrics_so_far()
-        self.sheets = int(state.fraction * SHEETS)
-        for progress in train(state, dataset):
-            if time.monotonic() - self.reported_at >= REPORT_EVERY_S:
+        self.drawn_at = time.monotonic()
+        self.looked: dict[str, float] = {}  # what the last look at held-out photos saw
+
+    def train(self, dataset: Dataset, checkpoint_every_s: float) -> None:
+        """Train to the end of the budget, reporting, saving and obeying on the way."""
+        sheets = int(self.state.fraction * SHEETS)
+        saved_at = time.monotonic()
+        for progress in train(self.state, dataset):
+            if self.watch.is_due:
                 self._report(progress)
-                self._obey()
-            if progress.fraction * SHEETS >= self.sheets + 1:
-                self.sheets = int(progress.fraction * SHEETS)
-                self._artifact(
-                    f"samples-{progress.images:09d}.png",
-                    sample_sheet(self.state.ema, self.categories),
-                )
-            if time.monotonic() - self.checkpointed_at >= self.checkpoint_every_s:
+            if progress.fraction * SHEETS >= sheets + 1 and self.state.is_finite():
+                sheets = int(progress.fraction * SHEETS)
+                self._look(progress)
+            if time.monotonic() - saved_at >= checkpoint_every_s:
                 self.checkpoint()
+                saved_at = time.monotonic()
 
     def register(self, record: DatasetRecord) -> None:
-        """Make the EMA generator a model version, and the job a success."""
-        self.claim.report("registering", self._progress(), self.claim.record.metrics)
-        self._obey()
-        self._save_metrics()
+        """Judge the EMA generator, make it a model version, and the job a success."""
+        self.checkpoint()  # whatever ends this attempt now, the training is done
+        card, files = self._passport(record)
         sheet = sample_sheet(self.state.ema, self.categories)
         self._artifact("samples.png", sheet)
+        self.watch.show("registering", self._progress(), self.claim.record.metrics)
         registry = Registry(self.storage)
-        card = registry.register(
+        job: TrainJob = self.claim.record.request
+        version = registry.register(
             NewVersion(
-                name=self.request.model,
+                name=job.model,
                 weights=save_model(self.state.ema, self.categories),
                 samples_png=sheet,
                 origin=self.claim.record.id,
-                card=describe(self.state, self.categories, _data_summary(record)),
+                card=card,
+                files=files,
             )
         )
-        if self.request.promote is not None:
-            registry.point(card.name, self.request.promote, card.version)
+        if job.promote is not None:
+            registry.point(version.name, job.promote, version.version)
         self.claim.succeed(
-            {"model": card.name, "version": card.version, "alias": self.request.promote}
+            {"model": version.name, "version": version.version, "alias": job.promote}
         )
         self.storage.delete(checkpoint_key(self.claim.record.id))
 
     def checkpoint(self) -> None:
-        """Save all that another process needs to go on."""
-        self._save_metrics()
-        self.storage.put(checkpoint_key(self.claim.record.id), save_state(self.state))
-        self.checkpointed_at = time.monotonic()
+        """Save all that another process needs to go on; never a state that is not finite."""
+        if self.state.is_finite():
+            self.save_metrics()
+            self.storage.put(checkpoint_key(self.claim.record.id), save_state(self.state))
+
+    def save_metrics(self) -> None:
+        """What has been reported so far, for whoever reads the job's files."""
+        self._artifact("metrics.jsonl", self._metrics_text())
+
+    def _passport(self, record: DatasetRecord) -> tuple[dict[str, Json], dict[str, bytes]]:
+        """The version's card, and the files that belong to it."""
+        files = {
+            "metrics.jsonl": self._metrics_text(),
+            "curves.png": draw(self.metrics),
+            EVENTS: self._events(),
+        }
+        evaluation: dict[str, Json] | None = None
+        if self.judge is not None:
+            photos, generator = self.judge.photos, self.state.ema
+            report = self.watch.drive("evaluating", evaluate(generator, photos))
+            evaluation = asdict(report)
+            files["neighbours.png"] = neighbours_of(generator, photos)
+        for name, data in files.items():
+            self._artifact(name, data)
+        card = describe(self.state, self.categories, _data_summary(record), evaluation)
+        return card, files
 
     def _report(self, progress: Progress) -> None:
-        self.reported_at = time.monotonic()
         metrics = progress.metrics() | {
             "images": float(progress.images),
             "images_per_second": progress.images / max(progress.seconds, 1e-9),
         }
-        self.metrics.append({"step": progress.step, "seconds": progress.seconds} | metrics)
-        self.claim.report("training", self._progress(), metrics)
+        self._remember(progress, metrics)
+        metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        self.watch.show("training", self._progress(), metrics | self.looked)
 
-    def _obey(self) -> None:
-        if self.claim.cancel_requested():
-            self._save_metrics()
-            raise JobCancelled
-        if self.stop_requested():
-            self.checkpoint()
-            raise JobInterrupted
+    def _look(self, progress: Progress) -> None:
+        """A sample sheet, and what the held-out photos say."""
+        sheet = sample_sheet(self.state.ema, self.categories)
+        self._artifact(f"samples-{progress.images:09d}.png", sheet)
+        if self.judge is not None:
+            self.looked = self.judge.look(self.state.ema)
+            self._remember(progress, self.looked | {"images": float(progress.images)})
+        if time.monotonic() - self.drawn_at >= DRAW_EVERY_S:
+            self.drawn_at = time.monotonic()
+            self._artifact("curves.png", draw(self.metrics))
+            self._artifact(EVENTS, self._events())
+
+    def _remember(self, progress: Progress, metrics: dict[str, float]) -> None:
+        """One line of metrics.jsonl; JSON has no word for what is not finite."""
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        self.metrics.append({"step": progress.step, "seconds": progress.seconds} | finite)
 
     def _progress(self) -> JobProgress:
         state = self.state
@@ -164,18 +184,6 @@ class TrainingRun:
             eta_s=round(state.seconds * (1 - done) / done),
         )
 
-    def _show_loading(self, count: int, total: int) -> None:
-        if time.monotonic() - self.reported_at < REPORT_EVERY_S:
-            return
-        self.reported_at = time.monotonic()
-        self.claim.report(
-            "loading data", JobProgress(), {"images_loaded": float(count), "images": total}
-        )
-        if self.claim.cancel_requested():
-            raise JobCancelled
-        if self.stop_requested():
-            raise JobInterrupted
-
     def _metrics_so_far(self) -> list[dict[str, float]]:
         """The lines up to the checkpoint; an attempt that died may have written more."""
         try:
@@ -185,30 +193,36 @@ class TrainingRun:
         lines = [json.loads(line) for line in text.splitlines()]
         return [line for line in lines if line["step"] <= self.state.step]
 
-    def _save_metrics(self) -> None:
-        text = "".join(json.dumps(line) + "\n" for line in self.metrics)
-        self._artifact("metrics.jsonl", text.encode())
+    def _metrics_text(self) -> bytes:
+        return "".join(json.dumps(line) + "\n" for line in self.metrics).encode()
+
+    def _events(self) -> bytes:
+        return event_file(self.metrics, self.claim.record.created_at.timestamp())
 
     def _artifact(self, name: str, data: bytes) -> None:
         self.storage.put(artifact_key(self.claim.record.id, name), data)
 
 
-def _resume_or_start(storage: Storage, claim: Claim, record: DatasetRecord) -> TrainState:
+def _load(storage: Storage, watch: Watch, record: DatasetRecord, resolution: int) -> Dataset:
+    """The data set's photos, decoded at the job's resolution."""
+    with DatasetStore(storage).open_images(record.id) as source:
+        images = read_images(source, resolution, record.channels)
+        watched = watch.during("loading data", images, record.images)
+        return Dataset.stack(watched, tuple(record.categories), record.images)
+
+
+def _resume_or_start(
+    storage: Storage, claim: Claim, record: DatasetRecord, photos: int
+) -> TrainState:
     try:
         return load_state(storage.read(checkpoint_key(claim.record.id)))
     except ObjectNotFound:
         pass
-    job = claim.record.request
+    job: TrainJob = claim.record.request
+    changes = job.model_dump(include=TrainJob.RECIPE, exclude_none=True)
+    changes["remedies"] = Remedies(**changes["remedies"])
     gan = preset_config(job.preset, job.resolution, record.channels, len(record.categories))
-    config = TrainConfig(
-        batch_size=job.batch_size,
-        max_images=job.max_images,
-        max_seconds=job.max_seconds,
-        loss=job.loss,
-        flip=job.flip,
-        seed=job.seed,
-    )
-    return initial_state(gan, config)
+    return initial_state(gan, preset_recipe(job.resolution, photos, **changes))
 
 
 def _data_summary(record: DatasetRecord) -> dict[str, Json]:

@@ -8,7 +8,7 @@ from app.auth import require
 from app.dependencies import JSON, DatasetsDep, Limit, QueueDep, StorageDep
 from app.errors import Problem
 from app.schemas import Artifact, Artifacts, JobView, Page
-from worker.artifacts import artifact_folder, artifact_key
+from worker.artifacts import FILE_NAME, artifact_folder, artifact_key, media_type
 from worker.jobs import JobStatus, JobType, TrainJob
 from worker.queue import JobQueue
 
@@ -17,7 +17,6 @@ router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[Depends(require(
 JOB_ID = r"^job_[0-9a-z]{20}$"
 JobIdPath = Annotated[str, Path(pattern=JOB_ID, description="The `id` returned at submission.")]
 Cursor = Annotated[str | None, Query(pattern=JOB_ID, description="A `last_id`.")]
-MEDIA_TYPES = {"png": "image/png", "jsonl": "application/x-ndjson"}
 EXAMPLE = {
     "dataset": "ds_00000000000000sample",
     "model": "my-first-model",
@@ -37,11 +36,10 @@ def submit_train_job(
 ) -> JobView:
     """Queue a training job. Poll the URL in the `Location` header for its status."""
     dataset = datasets.fetch(job.dataset)
-    if job.batch_size > dataset.images:
+    photos = dataset.training_images
+    if job.batch_size is not None and job.batch_size > photos:
         raise Problem(
-            422,
-            "invalid_request",
-            f"batch_size: must be at most {dataset.images}, the images in the data set",
+            422, "invalid_request", f"batch_size: must be at most {photos}, the photos trained on"
         )
     record = queue.submit("train", job)
     response.headers["Location"] = f"/jobs/{record.id}"
@@ -77,7 +75,7 @@ def cancel_job(job_id: JobIdPath, queue: QueueDep) -> JobView:
 
 @router.get("/{job_id}/artifacts", dependencies=[JSON])
 def list_artifacts(job_id: JobIdPath, queue: QueueDep, storage: StorageDep) -> Artifacts:
-    """The files a job has made so far: sample sheets by images seen, and metrics."""
+    """The files a job has made so far: sample sheets by images seen, metrics, curves."""
     queue.fetch(job_id)
     keys = list(storage.keys(artifact_folder(job_id)))
     names = [(key, key.rsplit("/", 1)[-1]) for key in keys]
@@ -94,14 +92,14 @@ def list_artifacts(job_id: JobIdPath, queue: QueueDep, storage: StorageDep) -> A
 @router.get("/{job_id}/artifacts/{name}", response_class=Response)
 def read_artifact(
     job_id: JobIdPath,
-    name: Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9-]{0,80}\.(png|jsonl)$")],
+    name: Annotated[str, Path(pattern=FILE_NAME, examples=["samples.png"])],
     queue: QueueDep,
     storage: StorageDep,
 ) -> Response:
     """One of a job's files."""
     queue.fetch(job_id)
     data = storage.read(artifact_key(job_id, name))
-    return Response(data, media_type=MEDIA_TYPES[name.rsplit(".", 1)[-1]])
+    return Response(data, media_type=media_type(name))
 
 
 def _view(queue: JobQueue, job_id: str) -> JobView:

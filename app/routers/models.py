@@ -7,6 +7,7 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Response
 from app.auth import require
 from app.dependencies import JSON, PNG, Limit, RegistryDep
 from app.schemas import AliasTarget, ModelView, Page, VersionSummary
+from worker.artifacts import FILE_NAME, media_type
 from worker.registry import AliasChange, ModelCard, ModelNotFound, Registry
 
 router = APIRouter(prefix="/models", tags=["models"], dependencies=[Depends(require("generate"))])
@@ -54,6 +55,18 @@ def read_weights(name: Name, version: Version, registry: RegistryDep) -> Respons
     data = registry.weights(registry.card(name, version))
     headers = {"Content-Disposition": f'attachment; filename="{name}-{version}.safetensors"'}
     return Response(data, media_type="application/octet-stream", headers=headers)
+
+
+@router.get("/{name}/versions/{version}/files/{file}", response_class=Response)
+def read_file(
+    name: Name,
+    version: Version,
+    file: Annotated[str, Path(pattern=FILE_NAME, examples=["neighbours.png"])],
+    registry: RegistryDep,
+) -> Response:
+    """One of the card's `files`: training curves, nearest neighbours, metrics, TensorBoard."""
+    data = registry.file(registry.card(name, version), file)
+    return Response(data, media_type=media_type(file))
 
 
 @router.put("/{name}/aliases/{alias}", dependencies=[Depends(require("manage")), JSON])

@@ -39,6 +39,7 @@ def tiny_version() -> NewVersion:
         weights=save_model(generator, CATEGORIES),
         samples_png=sample_sheet(generator, CATEGORIES),
         origin="shipped",
+        files={"neighbours.png": b"a sheet"},
         card={
             "categories": list(CATEGORIES),
             "capabilities": {"resolution": 32, "channels": 1},

@@ -224,6 +224,15 @@ JOBS = [
     train("53 a rate that is not offered", says="lr: ", lr=0),
     train("53 preset", says="preset: ", preset="ultra"),
     train("53 loss", says="loss: ", loss="wasserstein"),
+    *(
+        train(f"53 augment_p {p}", says="augment_p: ", augment_p=p)
+        for p in (-0.1, 0.9, "0.5", True)
+    ),
+    train("53 clip_norm", says="remedies.clip_norm: ", remedies={"clip_norm": -1}),
+    train("53 D steps", says="remedies.discriminator_steps: ", remedies={"discriminator_steps": 6}),
+    train("53 noise", says="remedies.instance_noise: ", remedies={"instance_noise": 1.1}),
+    train("53 dynamic_lr", says="remedies.dynamic_lr: ", remedies={"dynamic_lr": 1}),
+    train("53 remedy", says="remedies.prayer: ", remedies={"prayer": True}),
     train("53 seed", says="seed: ", seed=2**63),
     *(train(f"53 model {name!r}", says="model: ", model=name) for name in ("", "../a", "A", "a b")),
     train("53 alias", says="promote: ", promote="Prod/uction"),

@@ -46,6 +46,12 @@ def test_a_submitted_job_waits_and_can_be_read(client: TestClient, dataset_id: s
     assert client.get(f"/jobs/{second}").json()["queue_position"] == 1
 
 
+def test_a_job_may_switch_remedies_on(client: TestClient, dataset_id: str) -> None:
+    wanted = {"clip_norm": 1, "discriminator_steps": 2, "instance_noise": 0.1, "dynamic_lr": True}
+    job = client.get(f"/jobs/{submit(client, dataset_id, remedies=wanted)}").json()
+    assert job["request"]["remedies"] == wanted
+
+
 def test_jobs_are_listed_newest_first_in_pages(client: TestClient, dataset_id: str) -> None:
     submitted = [submit(client, dataset_id) for _ in range(5)]
     pages, after = [], None

@@ -60,6 +60,12 @@ def test_a_version_has_a_card_a_sheet_and_weights(
     assert load_model(weights.content).categories == CATEGORIES
 
 
+def test_a_version_has_the_files_that_its_card_names(client: TestClient) -> None:
+    assert client.get(f"{MODEL}/versions/1").json()["files"] == ["neighbours.png"]
+    file = client.get(f"{MODEL}/versions/1/files/neighbours.png")
+    assert (file.content, file.headers["content-type"]) == (b"a sheet", "image/png")
+
+
 def test_an_alias_decides_what_the_name_means(client: TestClient, second: int) -> None:
     def served() -> int:
         response = client.post("/generate", json={"model": "fashion-mnist"})
@@ -87,6 +93,7 @@ def test_a_new_alias_is_made_by_pointing_it(client: TestClient, second: int) -> 
         "/models/none",
         "/models/none/versions/1",
         *(f"{MODEL}/versions/9{rest}" for rest in ("", "/samples", "/weights")),
+        f"{MODEL}/versions/1/files/curves.png",
     ],
 )
 def test_what_is_not_there_is_404(client: TestClient, path: str) -> None:

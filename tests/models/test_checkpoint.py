@@ -42,7 +42,7 @@ def test_damaged_bytes_are_refused(saved: bytes) -> None:
 
 
 def test_a_model_is_not_a_training_state(saved: bytes) -> None:
-    with pytest.raises(CheckpointError, match="vitrine-train-state-1"):
+    with pytest.raises(CheckpointError, match="vitrine-train-state-2"):
         load_state(saved)
 
 

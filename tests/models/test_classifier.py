@@ -30,8 +30,11 @@ def test_logits_and_features_fit_every_resolution(resolution: int, channels: int
 def test_it_learns_the_categories(squares: Dataset) -> None:
     torch.manual_seed(0)
     network = Classifier(ClassifierConfig(resolution=28, epochs=5, **TINY))
-    epochs = list(fit(network, squares))
-    assert epochs[-1].loss < 0.5 * epochs[0].loss
+    batches = list(fit(network, squares))
+    assert len(batches) == 5 * 3
+    assert [batches[0].fraction, batches[-1].fraction] == [1 / 15, 1]
+    assert batches[-1].loss < 0.5 * batches[0].loss
+    assert not network.training
     assert accuracy(network, squares.images, squares.labels) == 1.0
 
 

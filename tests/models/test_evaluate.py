@@ -12,7 +12,9 @@ from torch import Tensor
 from models.checkpoint import save_model
 from models.classifier import Classifier, ClassifierConfig, fit
 from models.datasets import Dataset
-from models.evaluate import Photos, digest, generate_like, judge, main
+from models.evaluate import main
+from models.evaluation import Photos, generate_like, judge
+from models.extractor import digest
 from models.gan import GanConfig, Generator
 from tests.models.pictures import saved, zipped
 
@@ -38,7 +40,7 @@ def photos() -> Photos:
     extractor = Classifier(config)
     for _ in fit(extractor, squares(400, 1)):
         pass
-    return Photos(extractor=extractor, test=squares(200, 2))
+    return Photos(extractor=extractor, training=squares(400, 1), held_out=squares(200, 2))
 
 
 def noise() -> Tensor:
@@ -52,6 +54,10 @@ def test_other_real_photos_score_better_than_noise(photos: Photos) -> None:
     assert real.category_accuracy > 0.95
     assert real.coverage > 0.8 > 0.3 > noisy.coverage
     assert real.recall > 0.8
+    assert real.fd_cnn is not None
+    assert noisy.fd_cnn is not None
+    assert real.fd_cnn_infinity is not None
+    assert noisy.fd_cnn_infinity is not None
     assert real.fd_cnn < noisy.fd_cnn / 10
     assert real.kid_cnn.value < noisy.kid_cnn.low
     assert abs(real.fd_cnn_infinity) < noisy.fd_cnn_infinity / 10
@@ -91,14 +97,22 @@ def test_the_command_prints_the_model_beside_the_floor(
     config = GanConfig(resolution=28, categories=2, z_dim=8, generator_width=4)
     (tmp_path / "model").write_bytes(save_model(Generator(config).eval(), ("left", "right")))
     paths = {name: str(tmp_path / name) for name in ("model", "train.zip", "test.zip")}
-    main(["--model", paths["model"], "--train", paths["train.zip"], "--test", paths["test.zip"]])
+    main(
+        [
+            *("--model", paths["model"], "--train", paths["train.zip"]),
+            *("--test", paths["test.zip"], "--neighbours", str(tmp_path / "sheet.png")),
+        ]
+    )
 
     said = json.loads(capsys.readouterr().out)
-    assert said["extractor_test_accuracy"] > 0.95
+    assert said["extractor_accuracy"] > 0.95
+    assert said["protocol"]["held_out_images"] == 300
     assert said["floor"]["images"] == said["model"]["images"] == 300
     assert said["floor"]["kid_cnn"]["high"] < said["model"]["kid_cnn"]["low"]
     assert 0 <= said["cas"] <= 1
-    assert 0.3 < said["authenticity_of_test_photos"] < 0.7
+    assert 0.3 < said["memorisation"]["authenticity_held_out"] < 0.7
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.height > 1000
 
 
 def left_and_right(seed: int) -> dict[str, bytes]:

@@ -8,25 +8,31 @@ import torch
 from models.gan import (
     Discriminator,
     DiscriminatorNorm,
+    Family,
     GanConfig,
     Generator,
     Resolution,
-    preset_config,
 )
+from models.layers import ResidualDown, ResidualUp
 
 
-def tiny(resolution: Resolution, norm: DiscriminatorNorm = "spectral") -> GanConfig:
+def tiny(
+    resolution: Resolution, norm: DiscriminatorNorm = "spectral", family: Family = "dcgan"
+) -> GanConfig:
     return GanConfig(
-        resolution=resolution, categories=2, z_dim=8, embedding_dim=4, generator_width=4,
-        discriminator_width=4, discriminator_norm=norm,
+        family=family, resolution=resolution, categories=2, z_dim=8, embedding_dim=4,
+        generator_width=4, discriminator_width=4, discriminator_norm=norm,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("resolution", [28, 32, 64, 128])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_images_fit_every_resolution_on_offer(resolution: Resolution, channels: int) -> None:
+@pytest.mark.parametrize("family", get_args(Family))
+def test_images_fit_every_resolution_on_offer(
+    resolution: Resolution, channels: int, family: Family
+) -> None:
     config = GanConfig(
-        resolution=resolution, channels=channels, categories=3, generator_width=4,
+        family=family, resolution=resolution, channels=channels, categories=3, generator_width=4,
         discriminator_width=4,
     )  # fmt: skip
     labels = torch.tensor([0, 2])
@@ -36,8 +42,9 @@ def test_images_fit_every_resolution_on_offer(resolution: Resolution, channels: 
     assert Discriminator(config)(images, labels).shape == (2,)
 
 
-def test_the_category_changes_what_both_networks_answer() -> None:
-    config = tiny(28)
+@pytest.mark.parametrize("family", get_args(Family))
+def test_the_category_changes_what_both_networks_answer(family: Family) -> None:
+    config = tiny(28, family=family)
     generator, discriminator = Generator(config).eval(), Discriminator(config).eval()
     z = torch.randn(1, 8)
     left, right = (generator(z, torch.tensor([label])) for label in (0, 1))
@@ -58,12 +65,47 @@ def test_the_spectral_discriminator_is_lipschitz_where_batch_norm_is_not_used() 
     torch.testing.assert_close(singular_value, torch.tensor(1.0), rtol=0.02, atol=0)
 
 
-@pytest.mark.parametrize("norm", get_args(DiscriminatorNorm))
-def test_an_untrained_discriminator_is_undecided(norm: DiscriminatorNorm) -> None:
+@pytest.mark.parametrize(
+    ("family", "norm"),
+    [*(("dcgan", norm) for norm in get_args(DiscriminatorNorm))]
+    + [("residual", "none"), ("residual", "spectral")],
+)
+def test_an_untrained_discriminator_is_undecided(family: Family, norm: DiscriminatorNorm) -> None:
     torch.manual_seed(0)
-    discriminator = Discriminator(GanConfig(resolution=32, discriminator_norm=norm))
+    config = GanConfig(family=family, resolution=32, discriminator_norm=norm)
+    discriminator = Discriminator(config)
     logits = discriminator(torch.rand(64, 1, 32, 32) * 2 - 1, torch.arange(64) % 10)
     assert logits.abs().max() < 20
+
+
+@pytest.mark.parametrize("norm", ["none", "spectral"])
+def test_a_residual_logit_is_its_own_images_alone(norm: DiscriminatorNorm) -> None:
+    discriminator = Discriminator(tiny(32, norm, "residual")).train()
+    images, labels = torch.randn(4, 1, 32, 32), torch.tensor([0, 1, 0, 1])
+    discriminator.eval()  # spectral norm's power iteration stands still
+    logits = discriminator(images, labels)
+    changed = torch.cat([images[:1], torch.randn(3, 1, 32, 32)])
+    torch.testing.assert_close(discriminator(changed, labels)[0], logits[0])
+
+
+def test_a_residual_generator_is_a_strided_one_around_a_skip() -> None:
+    block = ResidualUp(4, 2).eval()
+    torch.nn.init.zeros_(block.conv.weight)
+    x = torch.randn(1, 4, 3, 3)
+    expected = block.skip(x).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    torch.testing.assert_close(block(x), expected)
+
+
+def test_a_residual_down_block_begins_as_its_strided_convolution() -> None:
+    block = ResidualDown(2, 4, spectral=False)
+    x = torch.randn(1, 2, 8, 8)
+    expected = block.down(torch.nn.functional.leaky_relu(x, 0.2))
+    torch.testing.assert_close(block(x), expected)
+
+
+def test_a_residual_discriminator_with_batch_norm_is_refused() -> None:
+    with pytest.raises(ValueError, match="spectral or none"):
+        tiny(32, "batch", "residual")
 
 
 def test_the_batch_norm_discriminator_has_no_spectral_norm() -> None:
@@ -82,15 +124,9 @@ def test_the_batch_norm_discriminator_has_no_spectral_norm() -> None:
         ("z_dim", -1),
         ("generator_width", 100_000),
         ("discriminator_norm", "layer"),
+        ("family", "stylegan"),
     ],
 )
 def test_an_impossible_config_is_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=field):
         GanConfig(**{field: value})  # type: ignore[arg-type] # wrong on purpose
-
-
-def test_a_better_preset_is_a_wider_pair() -> None:
-    widths = [
-        preset_config(preset, 64, 3, 10).generator_width for preset in ("fast", "balanced", "best")
-    ]
-    assert widths == sorted(set(widths))

@@ -69,7 +69,7 @@ def test_each_network_wants_the_opposite(loss: Loss) -> None:
 @pytest.mark.parametrize("loss", get_args(Loss))
 def test_a_generator_loss_uses_real_logits_where_it_says_so(loss: Loss) -> None:
     values = {float(LOSSES[loss].generator(real, ZERO)) for real in (ZERO, ZERO + 1)}
-    assert (len(values) == 2) == LOSSES[loss].generator_needs_real
+    assert (len(values) == 2) == LOSSES[loss].relative
 
 
 def test_a_certain_discriminator_gives_large_but_finite_losses() -> None:

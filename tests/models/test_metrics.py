@@ -7,7 +7,11 @@ import torch
 from torch import Tensor
 
 from models.metrics import (
+    _squared_mmd as squared_mmd,
+)
+from models.metrics import (
     authenticity,
+    diversity,
     frechet_distance,
     frechet_distance_at_infinity,
     kernel_distance,
@@ -68,10 +72,30 @@ def test_fewer_images_than_features_are_refused(distance: object) -> None:
 def test_the_kernel_distance_of_two_pairs_is_known() -> None:
     # k(x, y) = (x y + 1)^3: within the reals k(0, 1) = 1, within the fakes k(1, 2) = 27, across
     # k(0, 1), k(0, 2), k(1, 1), k(1, 2) = 1, 1, 8, 27.
-    estimate = kernel_distance(line(0, 1), line(1, 2), subsets=2)
     expected = 1 + 27 - 2 * (1 + 1 + 8 + 27) / 4
-    assert estimate.value == pytest.approx(expected)
-    assert estimate.high - estimate.low == pytest.approx(0)
+    assert float(squared_mmd(line(0, 1), line(1, 2))) == pytest.approx(expected)
+
+
+def test_the_kernel_distance_of_two_points_is_known_and_certain() -> None:
+    # k(0, 0) + k(1, 1) - 2 k(0, 1) = 1 + 8 - 2, whichever images a subset draws.
+    estimate = kernel_distance(line(0, 0, 0, 0), line(1, 1, 1, 1))
+    assert (estimate.low, estimate.value, estimate.high) == pytest.approx((7, 7, 7))
+
+
+@pytest.mark.parametrize("subset_size", [30, 1000])
+def test_the_interval_of_the_kernel_distance_covers_what_other_images_would_give(
+    subset_size: int,
+) -> None:
+    estimates = [
+        kernel_distance(normal(200, 4, s), normal(200, 4, s + 999) + 0.4, subset_size=subset_size)
+        for s in range(100)
+    ]
+    truth = float(np.mean([estimate.value for estimate in estimates]))
+    covered = sum(estimate.low < truth < estimate.high for estimate in estimates)
+    assert 85 <= covered <= 100
+    widths = [estimate.high - estimate.low for estimate in estimates]
+    spread = float(np.std([estimate.value for estimate in estimates]))
+    assert float(np.mean(widths)) == pytest.approx(2 * 1.96 * spread, rel=0.4)
 
 
 def test_the_kernel_distance_is_unbiased() -> None:
@@ -88,6 +112,19 @@ def test_the_kernel_distance_tells_sets_apart() -> None:
     real, near, far = normal(1000, 8, 1), normal(1000, 8, 2) + 0.2, normal(1000, 8, 3) + 0.5
     small, large = (kernel_distance(real, x, subset_size=300) for x in (near, far))
     assert 0 < small.low < small.high < large.low
+
+
+def test_diversity_is_the_spread_within_categories_alone() -> None:
+    labels = torch.tensor([0, 0, 1, 1])
+    real = line(0, 2, 100, 102)
+    assert diversity(real, line(0, 1, 500, 501), labels, labels) == pytest.approx(0.5)
+    assert diversity(real, line(7, 7, 9, 9), labels, labels) == 0
+    assert diversity(real, real[[2, 3, 0, 1]], labels, labels.flip(0)) == pytest.approx(1)
+
+
+def test_diversity_ignores_categories_of_one_image() -> None:
+    labels = torch.tensor([0, 0, 1])
+    assert diversity(line(0, 2, 9), line(5, 9, 1), labels, labels) == pytest.approx(2)
 
 
 def test_overlap_on_a_line_is_known() -> None:

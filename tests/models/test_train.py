@@ -2,28 +2,28 @@
 
 import itertools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 
 from models.checkpoint import load_state, save_state
-from models.data_order import DataOrder, seeded
 from models.datasets import Dataset
 from models.gan import DiscriminatorNorm, GanConfig
 from models.losses import gradient_penalty
+from models.recipe import TrainConfig
+from models.remedies import Remedies
 from models.sample import sample, to_float
-from models.train import (
-    Diverged,
-    TrainConfig,
-    TrainState,
-    initial_state,
-    train,
-)
+from models.state import TrainState, initial_state
+from models.train import CHECK_EVERY, Diverged, Progress, train
 
 CPU = torch.device("cpu")
 
 
+REMEDIES = Remedies(
+    clip_norm=0.5, discriminator_steps=3, instance_noise=0.2, dynamic_lr=True, ramp_images=100
+)
 PENALISED: dict[str, Any] = {
     "loss": "relativistic", "gamma": 0.5, "penalty_every": 3, "augment_p": 0.4
 }  # fmt: skip
@@ -37,13 +37,23 @@ def tiny_gan(norm: DiscriminatorNorm = "spectral") -> GanConfig:
 
 
 def run(state: TrainState, dataset: Dataset, steps: int) -> None:
-    for _ in itertools.islice(train(state, dataset), steps):
+    run_on(train(state, dataset), steps)
+
+
+def run_on(training: Iterator[Progress], steps: int) -> None:
+    for _ in itertools.islice(training, steps):
         pass
 
 
 @pytest.mark.parametrize(
     ("norm", "options"),
-    [("spectral", {}), ("batch", {}), ("spectral", {"loss": "hinge"}), ("none", PENALISED)],
+    [
+        ("spectral", {}),
+        ("batch", {}),
+        ("spectral", {"loss": "hinge", "balanced": True}),
+        ("none", PENALISED),
+        ("none", {"remedies": REMEDIES, "lr_end": 1e-5, "beta2_end": 0.99, "anneal_images": 120}),
+    ],
 )
 @pytest.mark.parametrize("stop_at", [0, 1, 5])
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
@@ -63,16 +73,33 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
 
 
 @pytest.mark.parametrize(
-    "change", [{"loss": "hinge"}, {"loss": "relativistic"}, {"augment_p": 0.5}, {"gamma": 1.0}]
+    "change",
+    [
+        {"loss": "hinge"},
+        {"loss": "relativistic"},
+        {"augment_p": 0.5},
+        {"gamma": 1.0},
+        {"gamma": 1.0, "gamma_end": 0.1, "penalty_every": 1},
+        {"balanced": True},
+        {"lr_end": 1e-6},
+        {"beta2_end": 0.5},
+        {"remedies": Remedies(clip_norm=1e-3)},
+        {"remedies": Remedies(discriminator_steps=2, ramp_images=16)},
+        {"remedies": Remedies(instance_noise=0.5)},
+    ],
 )
 def test_every_ingredient_changes_the_training(squares: Dataset, change: dict[str, Any]) -> None:
-    images = []
+    weights = []
+    chosen = (squares.labels == 0) | (torch.arange(48) < 24)  # twice as many of the first
+    lopsided = Dataset(
+        images=squares.images[chosen], labels=squares.labels[chosen], categories=squares.categories
+    )
     for options in ({}, change):
-        config = TrainConfig(batch_size=16, seed=1, **options)
+        config = TrainConfig(batch_size=16, seed=1, anneal_images=32, **options)
         state = initial_state(tiny_gan("none"), config, CPU)
-        run(state, squares, 3)
-        images.append(sample(state.generator.eval(), [0], [0]))
-    assert not (images[0] == images[1]).all()
+        run(state, lopsided, 3)
+        weights.append(torch.cat([p.detach().flatten() for p in state.generator.parameters()]))
+    assert not torch.equal(*weights)
 
 
 def test_the_penalty_flattens_the_discriminator(squares: Dataset) -> None:
@@ -125,32 +152,6 @@ def test_training_ends_at_either_limit(squares: Dataset) -> None:
     assert 0.2 <= by_time[-1].seconds < 2
 
 
-def test_an_epoch_shows_every_image_once(squares: Dataset) -> None:
-    numbered = Dataset(
-        images=torch.arange(48, dtype=torch.uint8)[:, None, None, None]
-        .expand(48, 1, 28, 28)
-        .clone(),
-        labels=squares.labels,
-        categories=squares.categories,
-    )
-    order = DataOrder(numbered, batch_size=16, flip=False, seed=0)
-    shown = [order.batch(step, seeded(0, step), CPU)[0][:, 0, 0, 0] for step in range(6)]
-    for epoch in (shown[:3], shown[3:]):
-        assert len(torch.cat(epoch).unique()) == 48
-    assert not torch.equal(torch.cat(shown[:3]), torch.cat(shown[3:]))
-
-
-def test_flips_mirror_about_half_of_the_images(squares: Dataset) -> None:
-    def brighter_left(flip: bool) -> int:
-        order = DataOrder(squares, batch_size=48, flip=flip, seed=0)
-        images, labels = order.batch(0, seeded(0, 0), CPU)
-        left = images[..., :14].mean((1, 2, 3)) > images[..., 14:].mean((1, 2, 3))
-        return int((left == (labels == 0)).sum())
-
-    assert brighter_left(flip=False) == 48
-    assert 12 < brighter_left(flip=True) < 36
-
-
 def test_a_batch_larger_than_the_data_set_is_refused(squares: Dataset) -> None:
     state = initial_state(tiny_gan(), TrainConfig(batch_size=49), CPU)
     with pytest.raises(ValueError, match="batch_size 49"):
@@ -163,13 +164,43 @@ def test_networks_of_another_resolution_are_refused(squares: Dataset) -> None:
         next(train(state, squares))
 
 
-def test_a_loss_that_is_not_finite_is_an_error_with_its_step(squares: Dataset) -> None:
-    state = initial_state(tiny_gan(), TrainConfig(batch_size=8), CPU)
+def poison(state: TrainState) -> None:
     with torch.no_grad():
         state.generator.stem.weight.fill_(math.nan)
-    progress = next(train(state, squares))
-    with pytest.raises(Diverged, match="step 1"):
-        progress.metrics()
+
+
+def test_a_training_goes_back_to_the_last_good_moment_when_its_losses_are_not_finite(
+    squares: Dataset,
+) -> None:
+    state = initial_state(tiny_gan(), TrainConfig(batch_size=8, max_images=10**6), CPU)
+    steps = train(state, squares)
+    run_on(steps, CHECK_EVERY)
+    good = state.generator.stem.weight.detach().clone()
+    poison(state)
+    run_on(steps, CHECK_EVERY)
+    assert (state.step, state.images, state.recoveries) == (CHECK_EVERY, 8 * CHECK_EVERY, 1)
+    torch.testing.assert_close(state.generator.stem.weight.detach(), good, rtol=0, atol=0)
+    assert state.is_finite()
+    run_on(steps, 2)
+    rates = {group["lr"] for group in state.optimizer_generator.param_groups}
+    assert rates == {TrainConfig().lr * 2 / 3 / 2}
+
+
+def test_a_training_that_cannot_recover_is_an_error_with_its_step(squares: Dataset) -> None:
+    state = initial_state(tiny_gan(), TrainConfig(batch_size=8, max_images=10**6), CPU)
+    poison(state)  # before the first snapshot, which is therefore no good either
+    with pytest.raises(Diverged, match=f"step {CHECK_EVERY}, after 3 recoveries"):
+        run_on(train(state, squares), 10 * CHECK_EVERY)
+
+
+def test_a_recovery_draws_other_random_numbers(squares: Dataset) -> None:
+    images = []
+    for recoveries in (0, 1):
+        state = initial_state(tiny_gan(), TrainConfig(batch_size=8), CPU)
+        state.recoveries = recoveries
+        run(state, squares, 1)
+        images.append(state.discriminator.head.parametrizations.weight.original.detach().clone())
+    assert (images[0] - images[1]).abs().max() > 0
 
 
 @pytest.mark.parametrize(
@@ -177,6 +208,8 @@ def test_a_loss_that_is_not_finite_is_an_error_with_its_step(squares: Dataset) -
     [
         *(("batch_size", 1), ("max_images", 0), ("max_seconds", 0), ("lr", -1.0), ("alpha", 1.0)),
         *(("gamma", -1.0), ("penalty_every", 0), ("augment_p", 1.1), ("loss", "wasserstein")),
+        *(("lr_end", 0.0), ("gamma_end", -1.0), ("beta2_end", 0.0), ("anneal_images", 0)),
+        *(("betas", (0.0, 1.0)), ("ema_half_life", 0)),
     ],
 )
 def test_an_impossible_training_is_refused_by_name(field: str, value: object) -> None:

@@ -1,12 +1,15 @@
 """The job schemas, which restate what the core offers because they must not import torch."""
 
+from dataclasses import fields
 from typing import get_args
 
 import pytest
 
-from models.gan import Preset, Resolution
+from models.gan import Resolution
 from models.losses import Loss
-from models.train import TrainConfig
+from models.presets import Preset
+from models.recipe import TrainConfig
+from models.remedies import Remedies
 from worker.jobs import TrainJob
 
 
@@ -14,8 +17,12 @@ from worker.jobs import TrainJob
     ("field", "offered"), [("resolution", Resolution), ("preset", Preset), ("loss", Loss)]
 )
 def test_a_job_may_ask_for_exactly_what_the_core_offers(field: str, offered: object) -> None:
-    assert set(get_args(TrainJob.model_fields[field].annotation)) == set(get_args(offered))
+    annotation = TrainJob.model_fields[field].annotation
+    choices = next((part for part in get_args(annotation) if get_args(part)), annotation)
+    assert set(get_args(choices)) == set(get_args(offered))
 
 
-def test_a_job_that_names_no_loss_gets_the_default_one() -> None:
-    assert TrainJob(dataset="ds_00000000000000sample", model="m").loss == TrainConfig().loss
+def test_every_recipe_field_of_a_job_is_one_of_the_core() -> None:
+    assert {field.name for field in fields(TrainConfig)} >= TrainJob.RECIPE
+    ours = TrainJob(dataset="ds_00000000000000sample", model="m").remedies.model_dump()
+    assert Remedies(**ours) == Remedies()

@@ -16,6 +16,7 @@ from worker.jobs import JobRecord, TrainJob
 from worker.queue import JobQueue
 from worker.registry import Registry
 from worker.storage import Storage
+from worker.training import EVENTS
 
 
 def succeeded(record: JobRecord) -> bool:
@@ -49,6 +50,34 @@ def test_a_job_ends_with_a_registered_model_and_its_files(
     names = [key.rsplit("/", 1)[-1] for key in storage.keys(artifact_folder(job.id))]
     assert "samples-000000160.png" in names
     assert not storage.exists(checkpoint_key(job.id))
+
+
+def test_a_job_is_judged_by_photos_that_it_never_saw(
+    jobs: JobQueue, storage: Storage, tiny_job: TrainJob, start_worker: StartWorker
+) -> None:
+    start_worker()
+    reports, records = [], []
+    for seed in (0, 1):
+        job = jobs.submit("train", tiny_job.model_copy(update={"seed": seed}))
+        records.append(wait_for(jobs, job.id, succeeded))
+        card = Registry(storage).versions("tiny")[-1]
+        reports.append(json.loads(json.dumps(card.metrics["evaluation"])))
+    assert {"kid_cnn", "recall", "diversity", "collapsed"} <= set(records[0].metrics)
+    for report in reports:
+        # 64 photos: 2 of each category are held out.
+        assert report["protocol"]["held_out_images"] == report["model"]["images"] == 8
+        assert report["protocol"]["training_images"] == 56
+        assert report["floor"]["images"] == 8
+        assert 0 <= report["cas"] <= 1
+        assert report["memorisation"]["flagged"] in (True, False)
+    # One data set, one extractor: the numbers of its jobs compare.
+    assert reports[0]["protocol"] == reports[1]["protocol"]
+    assert reports[0]["model"] != reports[1]["model"]
+
+    assert card.files == ["curves.png", EVENTS, "metrics.jsonl", "neighbours.png"]
+    for name in card.files:
+        stored = Registry(storage).file(card, name)
+        assert stored == storage.read(artifact_key(records[1].id, name))
 
 
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(

@@ -1,0 +1,215 @@
+"""How good a generator is, judged by photos that no training saw.
+
+The CNN that gives the features is fitted on the training photos alone, before any generated image
+exists; its distances are called `fd_cnn` and `kid_cnn`, since they compare with no other
+extractor's. Beside the model stands the floor: as many training photos in place of generated ones.
+Scored are uint8 images of the EMA weights in eval mode, full z, nothing selected or enhanced.
+
+What takes long is a generator that yields the done share in [0, 1] and returns its result.
+
+Shapes: N images, C channels, R resolution in pixels, D features.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from models.classifier import Classifier, ClassifierConfig, accuracy, features_of
+from models.datasets import Dataset
+from models.extractor import digest, fitted
+from models.gan import Generator
+from models.memorisation import Memorisation, memorisation, neighbour_sheet
+from models.metrics import (
+    Estimate,
+    diversity,
+    frechet_distance,
+    frechet_distance_at_infinity,
+    kernel_distance,
+    overlap,
+)
+from models.sample import sample_batch
+from models.steps import Steps, scaled
+
+# Far above any seed that a person types, so that no scored z was looked at before.
+FIRST_SEED = 2**40
+LOOK_SEED = 2**41  # of other images: what is looked at while training is not what is scored
+LOOKED_AT = 1000  # photos at most, for numbers while a training goes on
+COLLAPSED = 0.5  # of the photos' diversity; below, the alarm rings
+AT_ONCE = 500  # images generated between two signs of life
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Images against held-out photos, in the features of one extractor; see `models.metrics`."""
+
+    images: int  # N, the same number of both
+    fd_cnn: float | None  # None where there are no more images than features
+    fd_cnn_infinity: float | None
+    kid_cnn: Estimate
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+    diversity: float  # 1: as the photos; see `metrics.diversity`
+    category_accuracy: float  # share that the extractor assigns to the wanted category
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photos:
+    """The photos a model is judged by, seen through one extractor."""
+
+    extractor: Classifier
+    training: Dataset
+    held_out: Dataset
+
+    @cached_property
+    def features(self) -> Tensor:
+        """Of the held-out photos, (N, D)."""
+        return features_of(self.extractor, self.held_out.images)
+
+    @cached_property
+    def training_features(self) -> Tensor:
+        """Of the training photos, (N, D)."""
+        return features_of(self.extractor, self.training.images)
+
+    def fewer(self) -> "Photos":
+        """As many of the held-out photos as a quick look takes, evenly from all of them."""
+        step = -(-len(self.held_out.labels) // LOOKED_AT)
+        few = Dataset(
+            images=self.held_out.images[::step],
+            labels=self.held_out.labels[::step],
+            categories=self.held_out.categories,
+        )
+        return Photos(extractor=self.extractor, training=self.training, held_out=few)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """All that is said of one model; `protocol` is what must be equal to compare two."""
+
+    protocol: dict[str, str | int]
+    model: Evaluation
+    floor: Evaluation | None  # None where there are fewer training than held-out photos
+    memorisation: Memorisation
+    extractor_accuracy: float  # on the held-out photos
+    # A CNN that saw generated images alone, on the held-out photos: read it against
+    # `extractor_accuracy`, the same CNN fitted on photos.
+    cas: float
+
+
+def judge(photos: Photos, images: Tensor, labels: Tensor) -> Evaluation:
+    """Compare N uint8 images (N, C, R, R) that should show `labels` with the N held-out photos."""
+    count = len(photos.held_out.labels)
+    if len(images) != count:
+        raise ValueError(f"{count} images are needed, as many as photos; got {len(images)}")
+    real, fake = photos.features, features_of(photos.extractor, images)
+    enough = count > real.shape[1] + 1
+    shared = overlap(real, fake)
+    return Evaluation(
+        images=count,
+        fd_cnn=frechet_distance(real, fake) if enough else None,
+        fd_cnn_infinity=frechet_distance_at_infinity(real, fake) if enough else None,
+        kid_cnn=kernel_distance(real, fake),
+        precision=shared.precision,
+        recall=shared.recall,
+        density=shared.density,
+        coverage=shared.coverage,
+        diversity=diversity(real, fake, photos.held_out.labels, labels),
+        category_accuracy=accuracy(photos.extractor, images, labels),
+    )
+
+
+def evaluate(generator: Generator, photos: Photos) -> Steps[Report]:
+    """All numbers of one model, the floor beside them."""
+    held_out, training = photos.held_out, photos.training
+    fakes = generate_like(generator, held_out)
+    yield 0.1
+    model = judge(photos, fakes, held_out.labels)
+    yield 0.2
+    floor = _floor(photos)
+    yield 0.3
+    fake_features = features_of(photos.extractor, fakes)
+    repeats = memorisation(photos.training_features, photos.features, fake_features)
+    yield 0.4
+    config = photos.extractor.config
+    cas = yield from scaled(classification_accuracy_score(generator, photos, config), 0.4)
+    return Report(
+        protocol={
+            "extractor": "cnn",
+            "extractor_sha256": digest(photos.extractor),
+            "features": config.features,
+            "held_out_images": len(held_out.labels),
+            "training_images": len(training.labels),
+            "first_seed": FIRST_SEED,
+            "images": "uint8 of the EMA weights, full z, nothing selected or enhanced",
+        },
+        model=model,
+        floor=floor,
+        memorisation=repeats,
+        extractor_accuracy=accuracy(photos.extractor, held_out.images, held_out.labels),
+        cas=cas,
+    )
+
+
+def look(generator: Generator, photos: Photos) -> dict[str, float]:
+    """A few cheap numbers while a training goes on; `collapsed` is 1 where the alarm rings."""
+    labels = photos.held_out.labels
+    real = photos.features
+    fake = features_of(photos.extractor, generate_like(generator, photos.held_out, LOOK_SEED))
+    shared = overlap(real, fake)
+    spread = diversity(real, fake, labels, labels)
+    return {
+        "kid_cnn": kernel_distance(real, fake).value,
+        "precision": shared.precision,
+        "recall": shared.recall,
+        "coverage": shared.coverage,
+        "diversity": spread,
+        "collapsed": float(spread < COLLAPSED),
+    }
+
+
+def neighbours_of(generator: Generator, photos: Photos) -> bytes:
+    """The sheet of `models.memorisation`, of images in the held-out photos' categories; PNG."""
+    images = generate_like(generator, photos.held_out)
+    features = features_of(photos.extractor, images)
+    return neighbour_sheet(photos.training.images, photos.training_features, images, features)
+
+
+def _floor(photos: Photos) -> Evaluation | None:
+    """Training photos in place of generated ones."""
+    training, count = photos.training, len(photos.held_out.labels)
+    if len(training.labels) < count:
+        return None
+    drawn = torch.randperm(len(training.labels), generator=torch.Generator().manual_seed(0))
+    drawn = drawn[:count]
+    return judge(photos, training.images[drawn], training.labels[drawn])
+
+
+def generate_like(generator: Generator, dataset: Dataset, first_seed: int = FIRST_SEED) -> Tensor:
+    """One image (N, C, R, R) for each photo of `dataset`, of the same category."""
+    seeds = range(first_seed, first_seed + len(dataset.labels))
+    return sample_batch(generator, seeds, dataset.labels.tolist())
+
+
+def classification_accuracy_score(
+    generator: Generator, photos: Photos, config: ClassifierConfig
+) -> Steps[float]:
+    """CAS: how well a classifier that saw generated images alone knows the held-out photos.
+
+    Paper: "Classification Accuracy Score for Conditional Generative Models" - Ravuri and Vinyals,
+    2019 (https://arxiv.org/abs/1905.10887). It sees one image for each training photo.
+    """
+    labels = photos.training.labels
+    first_seed, parts = FIRST_SEED + 2**30, []
+    for start in range(0, len(labels), AT_ONCE):
+        chosen = labels[start : start + AT_ONCE]
+        seeds = range(first_seed + start, first_seed + start + len(chosen))
+        parts.append(sample_batch(generator, seeds, chosen.tolist()))
+        yield 0.5 * start / len(labels)
+    generated = Dataset(
+        images=torch.cat(parts), labels=labels, categories=photos.training.categories
+    )
+    network = yield from scaled(fitted(Classifier(config), generated), 0.5)
+    return accuracy(network, photos.held_out.images, photos.held_out.labels)

@@ -1,0 +1,83 @@
+"""How a training went: its metrics as a picture, and as a TensorBoard event file.
+
+python -m worker.curves metrics.jsonl    # writes curves.png and the event file beside it
+"""
+
+import io
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from tensorboardX import SummaryWriter
+
+# A plot each: title, and the metrics drawn in it.
+PLOTS = {
+    "Losses": ("loss_generator", "loss_discriminator"),
+    "Discriminator accuracy": ("discriminator_accuracy",),
+    "kid_cnn against held-out photos": ("kid_cnn",),
+    "Diversity": ("recall", "coverage", "diversity"),
+}
+SMOOTHED_OVER = 0.02  # of the training
+DPI = 100
+
+Lines = Sequence[dict[str, float]]
+
+
+def draw(lines: Lines) -> bytes:
+    """The curves over images seen, PNG; plots without a point are left empty."""
+    figure = Figure(figsize=(10, 7), dpi=DPI, layout="constrained")
+    for axes, (title, names) in zip(figure.subplots(2, 2).flat, PLOTS.items(), strict=True):
+        axes.set_title(title)
+        axes.set_xlabel("images seen")
+        axes.grid(alpha=0.3)
+        for name in names:
+            points = [(line["images"], line[name]) for line in lines if name in line]
+            if not points:
+                continue
+            images, values = zip(*points, strict=True)
+            window = max(1, round(len(points) * SMOOTHED_OVER))
+            axes.plot(images, _smoothed(values, window), label=name, marker=_marker(len(points)))
+        if axes.has_data():
+            axes.legend()
+    target = io.BytesIO()
+    figure.savefig(target, format="png")
+    return target.getvalue()
+
+
+def event_file(lines: Lines, started_at: float) -> bytes:
+    """The same numbers for TensorBoard; `started_at` in seconds since 1970."""
+    with tempfile.TemporaryDirectory() as folder:
+        with SummaryWriter(folder, write_to_disk=True) as writer:
+            for line in lines:
+                for name, value in line.items():
+                    if name not in ("step", "images", "seconds"):
+                        at = started_at + line["seconds"]
+                        writer.add_scalar(name, value, int(line["images"]), walltime=at)
+        (written,) = Path(folder).iterdir()
+        return written.read_bytes()
+
+
+def _smoothed(values: Sequence[float], window: int) -> list[float]:
+    """The mean of each value and up to `window` - 1 before it."""
+    parts = [values[max(0, end - window) : end] for end in range(1, len(values) + 1)]
+    return [sum(part) / len(part) for part in parts]
+
+
+def _marker(points: int) -> str:
+    """Few points are shown as such: a line through two would claim more than was measured."""
+    return "o" if points <= 30 else ""
+
+
+def main(path: str) -> None:
+    """Draw a metrics file."""
+    source = Path(path)
+    lines = [json.loads(line) for line in source.read_text().splitlines()]
+    source.with_name("curves.png").write_bytes(draw(lines))
+    source.with_name("events.out.tfevents.vitrine").write_bytes(event_file(lines, 0.0))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
