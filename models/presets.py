@@ -11,7 +11,7 @@ from models.recipe import TrainConfig
 Preset = Literal["fast", "balanced", "best"]
 
 # Feature maps next to the image, of both networks. A step's cost grows with the square.
-WIDTHS: dict[Preset, int] = {"fast": 32, "balanced": 48, "best": 64}
+WIDTHS: dict[Preset, int] = {"fast": 24, "balanced": 32, "best": 64}
 
 # Of the gradient penalties: "R3GAN" - Huang et al., 2024, scales it with the pixels' number.
 GAMMAS: dict[Resolution, float] = {28: 0.2, 32: 0.2, 64: 1.0, 128: 10.0}
