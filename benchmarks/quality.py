@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.measure import machine
 from models.datasets import Dataset
-from models.evaluation import Evaluation, Photos, generate_like, judge
+from models.evaluation import Evaluation, Photos, generate_like, judge, some_training_photos
 from models.extractor import digest, fit_extractor
 from models.gan import GanConfig
 from models.presets import preset_config, preset_recipe
@@ -103,9 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         training=training,
         held_out=held_out,
     )
-    drawn = torch.randperm(len(training.labels), generator=torch.Generator().manual_seed(0))
-    drawn = drawn[: len(held_out.labels)]
-    show("floor", 0, judge(photos, training.images[drawn], training.labels[drawn]))
+    drawn = some_training_photos(photos)
+    show("floor", 0, judge(photos, drawn.images, drawn.labels))
     scores: dict[str, list[Evaluation]] = {name: [] for name in options.variants}
     for seed in range(options.seeds):
         for name in options.variants:

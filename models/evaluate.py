@@ -2,19 +2,32 @@
 
     python -m models.evaluate --model model.safetensors --train train.zip --test test.zip
 
-The extractor is fitted here, on the training photos alone; see `models.evaluation`.
+The extractor is fitted here, on the training photos alone; see `models.evaluation`. `--inception`
+adds the usual FID, from weights in a local file; see `models.inception`.
 """
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from torch import Tensor
+
 from models.checkpoint import load_model
-from models.evaluation import Photos, evaluate, neighbours_of
+from models.evaluation import (
+    Photos,
+    evaluate,
+    generate_like,
+    neighbours_of,
+    some_training_photos,
+)
 from models.extractor import fit_extractor
+from models.gan import Generator
+from models.inception import inception_features, load_inception
+from models.metrics import frechet_distance, frechet_distance_at_infinity, kernel_distance
 from models.pretrain import load
 from models.steps import run
 
@@ -25,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, required=True, help="model.safetensors")
     parser.add_argument("--train", type=Path, required=True, help="zip it was trained on")
     parser.add_argument("--test", type=Path, required=True, help="zip it has never seen")
+    parser.add_argument("--inception", type=Path, help="InceptionV3's weights, for the FID as well")
     parser.add_argument("--neighbours", type=Path, help="where to write the neighbour sheet, PNG")
     options = parser.parse_args(arguments)
     model = load_model(options.model.read_bytes())
@@ -34,10 +48,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("the model and both zips must have the same categories")
     extractor = run(fit_extractor(train, len(test.labels)))
     photos = Photos(extractor=extractor, training=train, held_out=test)
-    report = run(evaluate(model.generator, photos))
+    report = asdict(run(evaluate(model.generator, photos)))
+    if options.inception is not None:
+        report["inception"] = measure_by_inception(
+            options.inception.read_bytes(), model.generator, photos
+        )
     if options.neighbours is not None:
         options.neighbours.write_bytes(neighbours_of(model.generator, photos))
-    sys.stdout.write(json.dumps(asdict(report), indent=2) + "\n")
+    sys.stdout.write(json.dumps(report, indent=2) + "\n")
+
+
+def measure_by_inception(weights: bytes, generator: Generator, photos: Photos) -> dict[str, object]:
+    """The FID and its kin of the model, and of as many training photos."""
+    network = load_inception(weights)
+    real = inception_features(network, photos.held_out.images)
+    fake = inception_features(network, generate_like(generator, photos.held_out))
+    train = inception_features(network, some_training_photos(photos).images)
+    return {
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "model": _fid(real, fake),
+        "floor": _fid(real, train),
+    }
+
+
+def _fid(real: Tensor, fake: Tensor) -> dict[str, object]:
+    enough = min(len(real), len(fake)) > real.shape[1] + 1
+    return {
+        "images": len(fake),
+        "fid": frechet_distance(real, fake) if enough else None,
+        "fid_infinity": frechet_distance_at_infinity(real, fake) if enough else None,
+        "kid": asdict(kernel_distance(real, fake)),
+    }
 
 
 if __name__ == "__main__":

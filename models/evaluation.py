@@ -10,7 +10,7 @@ What takes long is a generator that yields the done share in [0, 1] and returns 
 Shapes: N images, C channels, R resolution in pixels, D features.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -77,12 +77,8 @@ class Photos:
     def fewer(self) -> "Photos":
         """As many of the held-out photos as a quick look takes, evenly from all of them."""
         step = -(-len(self.held_out.labels) // LOOKED_AT)
-        few = Dataset(
-            images=self.held_out.images[::step],
-            labels=self.held_out.labels[::step],
-            categories=self.held_out.categories,
-        )
-        return Photos(extractor=self.extractor, training=self.training, held_out=few)
+        images, labels = self.held_out.images[::step], self.held_out.labels[::step]
+        return replace(self, held_out=replace(self.held_out, images=images, labels=labels))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,14 +173,19 @@ def neighbours_of(generator: Generator, photos: Photos) -> bytes:
     return neighbour_sheet(photos.training.images, photos.training_features, images, features)
 
 
+def some_training_photos(photos: Photos) -> Dataset:
+    """As many training photos as are held out, or all where there are fewer."""
+    training, count = photos.training, len(photos.held_out.labels)
+    drawn = torch.randperm(len(training.labels), generator=torch.Generator().manual_seed(0))[:count]
+    return replace(training, images=training.images[drawn], labels=training.labels[drawn])
+
+
 def _floor(photos: Photos) -> Evaluation | None:
     """Training photos in place of generated ones."""
-    training, count = photos.training, len(photos.held_out.labels)
-    if len(training.labels) < count:
+    drawn = some_training_photos(photos)
+    if len(drawn.labels) < len(photos.held_out.labels):
         return None
-    drawn = torch.randperm(len(training.labels), generator=torch.Generator().manual_seed(0))
-    drawn = drawn[:count]
-    return judge(photos, training.images[drawn], training.labels[drawn])
+    return judge(photos, drawn.images, drawn.labels)
 
 
 def generate_like(generator: Generator, dataset: Dataset, first_seed: int = FIRST_SEED) -> Tensor:

@@ -84,6 +84,7 @@ def test_every_route_outside_the_open_ones_wants_a_key(guarded: TestClient) -> N
             name="fashion-mnist",
             version=1,
             alias="production",
+            file="curves.png",
         )
         response = guarded.request(method, url)
         assert (path, response.status_code) == (path, 401)
