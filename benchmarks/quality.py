@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.measure import machine
 from models.datasets import Dataset
-from models.evaluation import Evaluation, Photos, generate_like, judge, some_training_photos
+from models.evaluation import Evaluation, Photos, generate_like, judge, see, some_training_photos
 from models.extractor import digest, fit_extractor
 from models.gan import GanConfig
 from models.presets import preset_config, preset_recipe
@@ -98,11 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     training, held_out = split(load(options.archive, options.resolution)[0])
     if held_out is None:
         parser.error("the archive has too few photos to hold any out")
-    photos = Photos(
-        extractor=run(fit_extractor(training, len(held_out.labels))),
-        training=training,
-        held_out=held_out,
-    )
+    photos = run(see(run(fit_extractor(training, len(held_out.labels))), training, held_out))
     drawn = some_training_photos(photos)
     show("floor", 0, judge(photos, drawn.images, drawn.labels))
     scores: dict[str, list[Evaluation]] = {name: [] for name in options.variants}

@@ -22,6 +22,7 @@ from models.evaluation import (
     evaluate,
     generate_like,
     neighbours_of,
+    see,
     some_training_photos,
 )
 from models.extractor import fit_extractor
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not model.categories == train.categories == test.categories:
         parser.error("the model and both zips must have the same categories")
     extractor = run(fit_extractor(train, len(test.labels)))
-    photos = Photos(extractor=extractor, training=train, held_out=test)
+    photos = run(see(extractor, train, test))
     report = asdict(run(evaluate(model.generator, photos)))
     if options.inception is not None:
         report["inception"] = measure_by_inception(

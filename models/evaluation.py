@@ -11,7 +11,6 @@ Shapes: N images, C channels, R resolution in pixels, D features.
 """
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -37,7 +36,7 @@ FIRST_SEED = 2**40
 LOOK_SEED = 2**41  # of other images: what is looked at while training is not what is scored
 LOOKED_AT = 1000  # photos at most, for numbers while a training goes on
 COLLAPSED = 0.5  # of the photos' diversity; below, the alarm rings
-AT_ONCE = 500  # images generated between two signs of life
+AT_ONCE = 2000  # images generated or looked at between two signs of life
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,22 +62,15 @@ class Photos:
     extractor: Classifier
     training: Dataset
     held_out: Dataset
-
-    @cached_property
-    def features(self) -> Tensor:
-        """Of the held-out photos, (N, D)."""
-        return features_of(self.extractor, self.held_out.images)
-
-    @cached_property
-    def training_features(self) -> Tensor:
-        """Of the training photos, (N, D)."""
-        return features_of(self.extractor, self.training.images)
+    training_features: Tensor  # (N, D)
+    features: Tensor  # of the held-out photos, (N, D)
 
     def fewer(self) -> "Photos":
         """As many of the held-out photos as a quick look takes, evenly from all of them."""
         step = -(-len(self.held_out.labels) // LOOKED_AT)
         images, labels = self.held_out.images[::step], self.held_out.labels[::step]
-        return replace(self, held_out=replace(self.held_out, images=images, labels=labels))
+        held_out = replace(self.held_out, images=images, labels=labels)
+        return replace(self, held_out=held_out, features=self.features[::step])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +85,21 @@ class Report:
     # A CNN that saw generated images alone, on the held-out photos: read it against
     # `extractor_accuracy`, the same CNN fitted on photos.
     cas: float
+
+
+def see(extractor: Classifier, training: Dataset, held_out: Dataset) -> Steps[Photos]:
+    """Look at the photos once, through the extractor."""
+    parts = []
+    for start in range(0, len(training.labels), AT_ONCE):
+        yield start / len(training.labels)
+        parts.append(features_of(extractor, training.images[start : start + AT_ONCE]))
+    return Photos(
+        extractor=extractor,
+        training=training,
+        held_out=held_out,
+        training_features=torch.cat(parts),
+        features=features_of(extractor, held_out.images),
+    )
 
 
 def judge(photos: Photos, images: Tensor, labels: Tensor) -> Evaluation:

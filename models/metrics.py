@@ -149,7 +149,10 @@ def authenticity(train: Tensor, fake: Tensor) -> float:
     other training image. Unseen real images score about 0.5; copies pull the share to 0.
     """
     distance, index = nearest(fake, train)
-    return float((distance > _radii(train, 1)[index]).double().mean())
+    # Few training images are the nearest of any fake: the others' radii are not needed.
+    needed, place = index.unique(return_inverse=True)
+    radii = _radii(train[needed], 1, among=train)
+    return float((distance > radii[place]).double().mean())
 
 
 def nearest(queries: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
@@ -200,12 +203,13 @@ def _kernel(x: Tensor, y: Tensor) -> Tensor:
     return kernel
 
 
-def _radii(features: Tensor, k: int) -> Tensor:
-    """Distance of each image to its k-th nearest other image, (N,)."""
+def _radii(features: Tensor, k: int, among: Tensor | None = None) -> Tensor:
+    """Distance of each image to its k-th nearest other image, (N,); all of them are in `among`."""
+    others = features if among is None else among
     return torch.cat(
         [
             # The nearest is the image itself, at distance zero.
-            torch.cdist(rows, features).topk(k + 1, largest=False).values[:, k]
+            torch.cdist(rows, others).topk(k + 1, largest=False).values[:, k]
             for rows in features.split(ROWS_AT_ONCE)
         ]
     )

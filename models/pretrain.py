@@ -25,7 +25,7 @@ from models.checkpoint import (
 )
 from models.classifier import Classifier
 from models.datasets import Dataset, DatasetReport, import_archive, read_images
-from models.evaluation import Photos, evaluate, look, neighbours_of
+from models.evaluation import Photos, evaluate, look, neighbours_of, see
 from models.extractor import fit_extractor
 from models.gan import Resolution
 from models.losses import Loss
@@ -52,7 +52,7 @@ def main() -> None:
     if held_out is None:
         raise SystemExit("too few photos: every category needs 5, all of them 60")
     extractor = _extractor(options.extractor, training, len(held_out.labels))
-    photos = Photos(extractor=extractor, training=training, held_out=held_out)
+    photos = run(see(extractor, training, held_out))
     state = _resume_or_start(options, training)
     lines = fit(state, photos, options.state)
     data: dict[str, Json] = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from models.checkpoint import load_classifier, save_classifier
 from models.classifier import Classifier
 from models.datasets import Dataset
-from models.evaluation import Photos, look
+from models.evaluation import Photos, look, see
 from models.extractor import fit_extractor
 from models.gan import Generator
 from models.split import split
@@ -34,7 +34,7 @@ def prepare(
     if held_out is None:
         return training, None
     extractor = _extractor(storage, watch, dataset_id, training, len(held_out.labels))
-    photos = Photos(extractor=extractor, training=training, held_out=held_out)
+    photos = watch.drive("looking at the photos", see(extractor, training, held_out))
     return training, Judge(photos, photos.fewer())
 
 

@@ -13,9 +13,10 @@ from models.checkpoint import save_model
 from models.classifier import Classifier, ClassifierConfig, fit
 from models.datasets import Dataset
 from models.evaluate import main
-from models.evaluation import Photos, generate_like, judge
+from models.evaluation import Photos, generate_like, judge, look, see
 from models.extractor import digest
 from models.gan import GanConfig, Generator
+from models.steps import run
 from tests.models.pictures import saved, zipped
 
 FEATURES = 8
@@ -40,7 +41,7 @@ def photos() -> Photos:
     extractor = Classifier(config)
     for _ in fit(extractor, squares(400, 1)):
         pass
-    return Photos(extractor=extractor, training=squares(400, 1), held_out=squares(200, 2))
+    return run(see(extractor, squares(400, 1), squares(200, 2)))
 
 
 def noise() -> Tensor:
@@ -61,6 +62,29 @@ def test_other_real_photos_score_better_than_noise(photos: Photos) -> None:
     assert real.fd_cnn < noisy.fd_cnn / 10
     assert real.kid_cnn.value < noisy.kid_cnn.low
     assert abs(real.fd_cnn_infinity) < noisy.fd_cnn_infinity / 10
+
+
+def test_a_quick_look_takes_some_of_the_photos(photos: Photos) -> None:
+    few = photos.fewer()
+    assert len(few.features) == len(few.held_out.labels) <= 1000
+    torch.testing.assert_close(few.features[1], photos.features[200 // len(few.features)])
+
+
+def test_the_alarm_rings_when_every_category_has_collapsed() -> None:
+    config = GanConfig(resolution=28, categories=2, z_dim=8, generator_width=4)
+    extractor = Classifier(ClassifierConfig(resolution=28, categories=2, width=4, features=8))
+    images = torch.randint(0, 256, (40, 1, 28, 28), generator=torch.Generator().manual_seed(0))
+    noise = Dataset(
+        images=images.to(torch.uint8), labels=torch.arange(40) % 2, categories=("left", "right")
+    )
+    seen = run(see(extractor.eval(), noise, noise))
+    generator = Generator(config).eval()
+    torch.nn.init.zeros_(generator.stem.weight)  # the same image whatever z is
+    numbers = look(generator, seen)
+    assert (numbers["diversity"], numbers["collapsed"]) == (0, 1)
+    torch.nn.init.normal_(generator.stem.weight, std=30)
+    torch.nn.init.normal_(generator.get_parameter("to_image.weight"), std=30)
+    assert look(generator, seen)["collapsed"] == 0
 
 
 def test_the_wrong_category_is_noticed(photos: Photos) -> None:

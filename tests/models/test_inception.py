@@ -13,9 +13,10 @@ from torch import nn
 from models.classifier import Classifier, ClassifierConfig
 from models.datasets import Dataset
 from models.evaluate import measure_by_inception
-from models.evaluation import Photos
+from models.evaluation import see
 from models.gan import GanConfig, Generator
 from models.inception import Inception, InceptionError, inception_features, load_inception
+from models.steps import run
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def test_a_model_and_the_floor_are_measured_by_it(weights: bytes) -> None:
         for part in images.split(12)
     ]
     extractor = Classifier(ClassifierConfig(resolution=28, categories=2, width=4)).eval()
-    photos = Photos(extractor=extractor, training=parts[0], held_out=parts[1])
+    photos = run(see(extractor, *parts))
     generator = Generator(GanConfig(resolution=28, categories=2, generator_width=4)).eval()
     found = measure_by_inception(weights, generator, photos)
     assert found.keys() == {"weights_sha256", "model", "floor"}
