@@ -62,7 +62,7 @@ def dcgan(width: int, lr: float) -> Variant:
 TUNING = {
     f"dcgan width {width} lr {lr:g}": dcgan(width, lr)
     for width in (32, 64)
-    for lr in (1e-4, 2e-4, 4e-4)
+    for lr in (2e-4, 4e-4, 8e-4)
 }
 VARIANTS: dict[str, Variant] = {
     "ours": Variant(),
