@@ -1,8 +1,8 @@
 """The hand-made pairs: architecture and recipe by name, resolution and size of the data set.
 
 `fast` and `balanced` are shaped for a CPU, `best` for a GPU or a long night; `benchmarks.presets`
-prints what each costs. The numbers were chosen on Fashion-MNIST at 32 px, on held-out training photos,
-in minutes of two CPU cores: many small steps of small networks went furthest there.
+prints what each costs. The numbers were chosen on Fashion-MNIST at 32 px, by held-out training
+photos, in minutes of two CPU cores: many small steps of small networks went furthest there.
 """
 
 from typing import Any, Literal
@@ -15,8 +15,8 @@ Preset = Literal["fast", "balanced", "best"]
 # Feature maps next to the image, of both networks. A step's cost grows with the square.
 WIDTHS: dict[Preset, int] = {"fast": 24, "balanced": 32, "best": 64}
 
-# Of the gradient penalties. R3GAN (Huang et al., 2024) lets it grow faster than the pixels' number; 64
-# and 128 px follow that, and have not been measured yet.
+# Of the gradient penalties. R3GAN (Huang et al., 2024) lets it grow faster than the pixels' number;
+# 64 and 128 px follow that, and have not been measured yet.
 GAMMAS: dict[Resolution, float] = {28: 0.2, 32: 0.2, 64: 1.0, 128: 10.0}
 
 FEW_PHOTOS = 10_000  # with fewer the discriminator soon knows them by heart, unless augmented
