@@ -170,9 +170,11 @@ class TrainingRun:
             self._artifact(EVENTS, self._events())
 
     def _remember(self, progress: Progress, metrics: dict[str, float]) -> None:
-        """One line of metrics.jsonl; JSON has no word for what is not finite."""
+        """One line of metrics.jsonl for each step; JSON has no word for what is not finite."""
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        self.metrics.append({"step": progress.step, "seconds": progress.seconds} | finite)
+        if not self.metrics or self.metrics[-1]["step"] != progress.step:
+            self.metrics.append({"step": progress.step, "seconds": progress.seconds})
+        self.metrics[-1] |= finite
 
     def _progress(self) -> JobProgress:
         state = self.state
