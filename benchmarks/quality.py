@@ -66,7 +66,7 @@ TUNING = {
 }
 VARIANTS: dict[str, Variant] = {
     "ours": Variant(),
-    "dcgan": dcgan(64, 2e-4),
+    "dcgan": dcgan(32, 4e-4),
     "classic loss": Variant(recipe={"loss": "classic"}),
     "hinge loss": Variant(recipe={"loss": "hinge"}),
     "no penalties": Variant(recipe={"gamma": 0.0}),
