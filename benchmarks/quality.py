@@ -5,7 +5,7 @@ judged on photos that no training saw, in the features of a CNN fitted on the tr
 any GAN ran. `dcgan` is the baseline: batch norm in both networks, real and fake batches apart,
 binary cross-entropy, Adam with beta1 0.5, as published, with the same conditioning and EMA as ours;
 its width and learning rate are the best of those in `TUNING`. Each other variant changes one
-ingredient of `ours`. The floor is training photos in place of images.
+ingredient of `ours`, or two that belong together. The floor is training photos in place of images.
 """
 
 import argparse

@@ -28,7 +28,7 @@ JOB = {
     "batch_size": 16,
     "max_images": 16,
 }
-LONG_JOB = JOB | {"batch_size": 64, "max_images": 1_000_000}
+LONG_JOB = JOB | {"batch_size": 48, "max_images": 1_000_000}
 Seconds = dict[str, list[float]]
 
 

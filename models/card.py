@@ -39,7 +39,7 @@ def describe(
     `evaluation` is `evaluation.Report` as a dict, None where too few photos could be held out.
     """
     gan, config = state.generator.config, state.config
-    architecture: dict[str, Json] = {**asdict(gan)}
+    architecture: dict[str, Json] = asdict(gan)
     architecture["generator_parameters"] = _parameters(state.generator)
     architecture["discriminator_parameters"] = _parameters(state.discriminator)
     training: dict[str, Json] = {

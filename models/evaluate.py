@@ -21,7 +21,6 @@ from models.evaluation import (
     Photos,
     evaluate,
     generate_like,
-    neighbours_of,
     see,
     some_training_photos,
 )
@@ -49,13 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("the model and both zips must have the same categories")
     extractor = run(fit_extractor(train, len(test.labels)))
     photos = run(see(extractor, train, test))
-    report = asdict(run(evaluate(model.generator, photos)))
+    judged, sheet = run(evaluate(model.generator, photos))
+    report = asdict(judged)
     if options.inception is not None:
         report["inception"] = measure_by_inception(
             options.inception.read_bytes(), model.generator, photos
         )
     if options.neighbours is not None:
-        options.neighbours.write_bytes(neighbours_of(model.generator, photos))
+        options.neighbours.write_bytes(sheet)
     sys.stdout.write(json.dumps(report, indent=2) + "\n")
 
 

@@ -107,7 +107,12 @@ def judge(photos: Photos, images: Tensor, labels: Tensor) -> Evaluation:
     count = len(photos.held_out.labels)
     if len(images) != count:
         raise ValueError(f"{count} images are needed, as many as photos; got {len(images)}")
-    real, fake = photos.features, features_of(photos.extractor, images)
+    return _compare(photos, images, features_of(photos.extractor, images), labels)
+
+
+def _compare(photos: Photos, images: Tensor, fake: Tensor, labels: Tensor) -> Evaluation:
+    """`judge`, of images whose features (N, D) are known."""
+    real, count = photos.features, len(images)
     enough = count > real.shape[1] + 1
     shared = overlap(real, fake)
     return Evaluation(
@@ -124,21 +129,22 @@ def judge(photos: Photos, images: Tensor, labels: Tensor) -> Evaluation:
     )
 
 
-def evaluate(generator: Generator, photos: Photos) -> Steps[Report]:
-    """All numbers of one model, the floor beside them."""
+def evaluate(generator: Generator, photos: Photos) -> Steps[tuple[Report, bytes]]:
+    """All numbers of one model, the floor beside them, and the sheet of `models.memorisation`."""
     held_out, training = photos.held_out, photos.training
     fakes = generate_like(generator, held_out)
     yield 0.1
-    model = judge(photos, fakes, held_out.labels)
+    fake_features = features_of(photos.extractor, fakes)
+    model = _compare(photos, fakes, fake_features, held_out.labels)
     yield 0.2
     floor = _floor(photos)
     yield 0.3
-    fake_features = features_of(photos.extractor, fakes)
     repeats = memorisation(photos.training_features, photos.features, fake_features)
+    sheet = neighbour_sheet(training.images, photos.training_features, fakes, fake_features)
     yield 0.4
     config = photos.extractor.config
     cas = yield from scaled(classification_accuracy_score(generator, photos, config), 0.4)
-    return Report(
+    report = Report(
         protocol={
             "extractor": "cnn",
             "extractor_sha256": digest(photos.extractor),
@@ -154,6 +160,7 @@ def evaluate(generator: Generator, photos: Photos) -> Steps[Report]:
         extractor_accuracy=accuracy(photos.extractor, held_out.images, held_out.labels),
         cas=cas,
     )
+    return report, sheet
 
 
 def look(generator: Generator, photos: Photos) -> dict[str, float]:
@@ -171,13 +178,6 @@ def look(generator: Generator, photos: Photos) -> dict[str, float]:
         "diversity": spread,
         "collapsed": float(spread < COLLAPSED),
     }
-
-
-def neighbours_of(generator: Generator, photos: Photos) -> bytes:
-    """The sheet of `models.memorisation`, of images in the held-out photos' categories; PNG."""
-    images = generate_like(generator, photos.held_out)
-    features = features_of(photos.extractor, images)
-    return neighbour_sheet(photos.training.images, photos.training_features, images, features)
 
 
 def some_training_photos(photos: Photos) -> Dataset:

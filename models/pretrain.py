@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
 
+from models import training_log
 from models.archive import ArchiveLimits
 from models.card import Json, describe, sample_sheet
 from models.checkpoint import (
@@ -25,7 +26,7 @@ from models.checkpoint import (
 )
 from models.classifier import Classifier
 from models.datasets import Dataset, DatasetReport, import_archive, read_images
-from models.evaluation import Photos, evaluate, look, neighbours_of, see
+from models.evaluation import Photos, evaluate, look, see
 from models.extractor import fit_extractor
 from models.gan import Resolution
 from models.losses import Loss
@@ -50,7 +51,7 @@ def main() -> None:
     dataset, report = load(options.archive, options.resolution)
     training, held_out = split(dataset)
     if held_out is None:
-        raise SystemExit("too few photos: every category needs 5, all of them 60")
+        raise SystemExit("too few photos: every category needs 6 at least, all of them about 60")
     extractor = _extractor(options.extractor, training, len(held_out.labels))
     photos = run(see(extractor, training, held_out))
     state = _resume_or_start(options, training)
@@ -77,7 +78,9 @@ def fit(state: TrainState, photos: Photos, state_file: Path | None) -> list[dict
     """Train to the end, logging, looking and saving on the way; the lines of metrics.jsonl."""
     report_at, look_at = state.seconds, state.seconds + LOOK_EVERY_S
     log = None if state_file is None else state_file.with_suffix(".jsonl")
-    lines = [line for line in _read_lines(log) if line["step"] <= state.step]
+    lines: list[dict[str, float]] = []
+    if log is not None and log.exists():
+        lines = training_log.parse(log.read_bytes(), state.step)
     few = photos.fewer()
     for progress in train(state, photos.training):
         if progress.seconds < report_at and progress.fraction < 1:
@@ -92,7 +95,7 @@ def fit(state: TrainState, photos: Photos, state_file: Path | None) -> list[dict
         place = {"step": progress.step, "seconds": progress.seconds, "images": progress.images}
         lines.append(place | metrics)
         if state_file is not None and log is not None and state.is_finite():
-            _replace(log, _text(lines).encode())
+            _replace(log, training_log.dump(lines))
             _replace(state_file, save_state(state))
     return lines
 
@@ -102,18 +105,19 @@ def write(
     state: TrainState,
     photos: Photos,
     data: dict[str, Json],
-    lines: list[dict[str, float]],
+    lines: training_log.Lines,
 ) -> None:
     """Write the files that make a shipped model."""
     output.mkdir(parents=True, exist_ok=True)
     categories = photos.training.categories
     weights = save_model(state.ema, categories)
-    card = describe(state, categories, data, asdict(run(evaluate(state.ema, photos))))
+    report, sheet = run(evaluate(state.ema, photos))
+    card = describe(state, categories, data, asdict(report))
     card["weights_sha256"] = hashlib.sha256(weights).hexdigest()
     (output / "model.safetensors").write_bytes(weights)
     (output / "samples.png").write_bytes(sample_sheet(state.ema, categories))
-    (output / "neighbours.png").write_bytes(neighbours_of(state.ema, photos))
-    (output / "metrics.jsonl").write_text(_text(lines))
+    (output / "neighbours.png").write_bytes(sheet)
+    (output / "metrics.jsonl").write_bytes(training_log.dump(lines))
     (output / "card.json").write_text(json.dumps(card, indent=2) + "\n")
 
 
@@ -138,16 +142,6 @@ def _resume_or_start(options: argparse.Namespace, training: Dataset) -> TrainSta
     channels = training.images.shape[1]
     gan = preset_config(options.preset, options.resolution, channels, len(training.categories))
     return initial_state(gan, preset_recipe(options.resolution, len(training.labels), **changes))
-
-
-def _read_lines(file: Path | None) -> list[dict[str, float]]:
-    if file is None or not file.exists():
-        return []
-    return [json.loads(line) for line in file.read_text().splitlines()]
-
-
-def _text(lines: list[dict[str, float]]) -> str:
-    return "".join(json.dumps(line) + "\n" for line in lines)
 
 
 def _replace(file: Path, data: bytes) -> None:

@@ -1,14 +1,15 @@
 """The part of a data set that no training sees, and that generated images are judged against.
 
 Which photos it holds is a function of their pixels alone: not of their order, nor of a seed. The
-same photos therefore stay held out in every job on a data set, and when photos are added to it,
-nearly all of them do.
+same photos therefore stay held out in every job at one resolution, and when photos are added to the
+data set, nearly all of them do.
 
 Shapes: N images, C channels, R resolution in pixels.
 """
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -20,19 +21,17 @@ FEWEST_HELD_OUT = NEIGHBOURS + 1  # photos
 MAX_HELD_OUT = 10_000  # photos; more would only make the judging slower
 
 
-def held_out_sizes(sizes: Sequence[int], share: float = HELD_OUT_SHARE) -> list[int]:
+def held_out_sizes(sizes: Sequence[int]) -> list[int]:
     """How many photos of each category are held out, of so many; none where that cannot judge."""
-    if not 0 < share < 1:
-        raise ValueError(f"share must be in (0, 1); got {share}")
-    share = min(share, MAX_HELD_OUT / sum(sizes))
+    share = min(HELD_OUT_SHARE, MAX_HELD_OUT / sum(sizes))
     held_out = [round(size * share) for size in sizes]
     if min(held_out) < 1 or sum(held_out) < FEWEST_HELD_OUT:
         return [0] * len(sizes)
     return held_out
 
 
-def split(dataset: Dataset, share: float = HELD_OUT_SHARE) -> tuple[Dataset, Dataset | None]:
-    """A training part, and a held-out part with `share` of every category.
+def split(dataset: Dataset) -> tuple[Dataset, Dataset | None]:
+    """A training part, and a held-out part with HELD_OUT_SHARE of every category.
 
     The second is None where it would lack a category or be too small to judge by.
     """
@@ -40,7 +39,7 @@ def split(dataset: Dataset, share: float = HELD_OUT_SHARE) -> tuple[Dataset, Dat
         torch.nonzero(dataset.labels == label).flatten().tolist()
         for label in range(len(dataset.categories))
     ]
-    sizes = held_out_sizes([len(group) for group in groups], share)
+    sizes = held_out_sizes([len(group) for group in groups])
     if not any(sizes):
         return dataset, None
     pixels = dataset.images.numpy()
@@ -52,8 +51,4 @@ def split(dataset: Dataset, share: float = HELD_OUT_SHARE) -> tuple[Dataset, Dat
 
 
 def _select(dataset: Dataset, chosen: torch.Tensor) -> Dataset:
-    return Dataset(
-        images=dataset.images[chosen],
-        labels=dataset.labels[chosen],
-        categories=dataset.categories,
-    )
+    return replace(dataset, images=dataset.images[chosen], labels=dataset.labels[chosen])

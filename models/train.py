@@ -80,10 +80,9 @@ def _checked(state: TrainState, outcome: Outcome, good: Snapshot) -> Snapshot:
     losses = outcome.loss_generator + outcome.loss_discriminator
     if bool(losses.isfinite()) and state.is_finite():
         return Snapshot.take(state)
-    failed_at = state.step
     if state.recoveries == MAX_RECOVERIES:
         raise Diverged(
-            f"the losses are not finite at step {failed_at}, after {MAX_RECOVERIES} recoveries;"
+            f"the losses are not finite at step {state.step}, after {MAX_RECOVERIES} recoveries;"
             " try a lower learning rate, a larger gamma, or clip_norm"
         )
     good.restore(state)

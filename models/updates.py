@@ -83,13 +83,10 @@ def _update_discriminator(
     # A squared gradient in bf16 would be noise.
     with mixed_precision(state.device, enabled=False) if penalised else nullcontext():
         # DCGAN normalises real and fake batches apart, as the generator's step will meet them.
-        together = state.generator.config.discriminator_norm != "batch"
-        parts = (
-            [(images, torch.cat([labels, labels]))]
-            if together
-            else [(half, labels) for half in images.chunk(2)]
-        )
-        logits = torch.cat([_logits(state, part, to, random) for part, to in parts])
+        apart = state.generator.config.discriminator_norm == "batch"
+        parts = images.chunk(2) if apart else (images,)
+        labels_of_part = labels if apart else labels.repeat(2)
+        logits = torch.cat([_logits(state, part, labels_of_part, random) for part in parts])
     real_logits, fake_logits = logits.chunk(2)
     adversarial = LOSSES[config.loss].discriminator(real_logits, fake_logits)
     loss = adversarial

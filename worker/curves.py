@@ -4,7 +4,6 @@ python -m worker.curves metrics.jsonl    # writes curves.png and the event file 
 """
 
 import io
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -12,6 +11,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 from tensorboardX import SummaryWriter
+
+from models import training_log
 
 # A plot each: title, and the metrics drawn in it.
 PLOTS = {
@@ -23,10 +24,8 @@ PLOTS = {
 SMOOTHED_OVER = 0.02  # of the training
 DPI = 100
 
-Lines = Sequence[dict[str, float]]
 
-
-def draw(lines: Lines) -> bytes:
+def draw(lines: training_log.Lines) -> bytes:
     """The curves over images seen, PNG; plots without a point are left empty."""
     figure = Figure(figsize=(10, 7), dpi=DPI, layout="constrained")
     for axes, (title, names) in zip(figure.subplots(2, 2).flat, PLOTS.items(), strict=True):
@@ -47,7 +46,7 @@ def draw(lines: Lines) -> bytes:
     return target.getvalue()
 
 
-def event_file(lines: Lines, started_at: float) -> bytes:
+def event_file(lines: training_log.Lines, started_at: float) -> bytes:
     """The same numbers for TensorBoard; `started_at` in seconds since 1970."""
     with tempfile.TemporaryDirectory() as folder:
         with SummaryWriter(folder, write_to_disk=True) as writer:
@@ -74,7 +73,7 @@ def _marker(points: int) -> str:
 def main(path: str) -> None:
     """Draw a metrics file."""
     source = Path(path)
-    lines = [json.loads(line) for line in source.read_text().splitlines()]
+    lines = training_log.parse(source.read_bytes())
     source.with_name("curves.png").write_bytes(draw(lines))
     source.with_name("events.out.tfevents.vitrine").write_bytes(event_file(lines, 0.0))
 

@@ -3,16 +3,16 @@
 A checkpoint holds all that the training needs. Whoever claims the job later goes on from it.
 """
 
-import json
 import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 
+from models import training_log
 from models.card import Json, describe, sample_sheet
 from models.checkpoint import load_state, save_model, save_state
 from models.datasets import Dataset, read_images
-from models.evaluation import evaluate, neighbours_of
+from models.evaluation import evaluate
 from models.presets import preset_config, preset_recipe
 from models.remedies import Remedies
 from models.state import TrainState, initial_state
@@ -100,7 +100,7 @@ class TrainingRun:
         card, files = self._passport(record)
         sheet = sample_sheet(self.state.ema, self.categories)
         self._artifact("samples.png", sheet)
-        self.watch.show("registering", self._progress(), self.claim.record.metrics)
+        self.watch.show("registering", self._progress(), self.watch.metrics)
         registry = Registry(self.storage)
         job: TrainJob = self.claim.record.request
         version = registry.register(
@@ -128,21 +128,20 @@ class TrainingRun:
 
     def save_metrics(self) -> None:
         """What has been reported so far, for whoever reads the job's files."""
-        self._artifact("metrics.jsonl", self._metrics_text())
+        self._artifact("metrics.jsonl", training_log.dump(self.metrics))
 
     def _passport(self, record: DatasetRecord) -> tuple[dict[str, Json], dict[str, bytes]]:
         """The version's card, and the files that belong to it."""
         files = {
-            "metrics.jsonl": self._metrics_text(),
+            "metrics.jsonl": training_log.dump(self.metrics),
             "curves.png": draw(self.metrics),
             EVENTS: self._events(),
         }
         evaluation: dict[str, Json] | None = None
         if self.judge is not None:
-            photos, generator = self.judge.photos, self.state.ema
-            report = self.watch.drive("evaluating", evaluate(generator, photos))
+            steps = evaluate(self.state.ema, self.judge.photos)
+            report, files["neighbours.png"] = self.watch.drive("evaluating", steps)
             evaluation = asdict(report)
-            files["neighbours.png"] = neighbours_of(generator, photos)
         for name, data in files.items():
             self._artifact(name, data)
         card = describe(self.state, self.categories, _data_summary(record), evaluation)
@@ -153,8 +152,9 @@ class TrainingRun:
             "images": float(progress.images),
             "images_per_second": progress.images / max(progress.seconds, 1e-9),
         }
-        self._remember(progress, metrics)
+        # JSON has no word for what is not finite.
         metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        self._remember(progress, metrics)
         self.watch.show("training", self._progress(), metrics | self.looked)
 
     def _look(self, progress: Progress) -> None:
@@ -170,11 +170,10 @@ class TrainingRun:
             self._artifact(EVENTS, self._events())
 
     def _remember(self, progress: Progress, metrics: dict[str, float]) -> None:
-        """One line of metrics.jsonl for each step; JSON has no word for what is not finite."""
-        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        """One line of metrics.jsonl for each step."""
         if not self.metrics or self.metrics[-1]["step"] != progress.step:
             self.metrics.append({"step": progress.step, "seconds": progress.seconds})
-        self.metrics[-1] |= finite
+        self.metrics[-1] |= metrics
 
     def _progress(self) -> JobProgress:
         state = self.state
@@ -187,16 +186,11 @@ class TrainingRun:
         )
 
     def _metrics_so_far(self) -> list[dict[str, float]]:
-        """The lines up to the checkpoint; an attempt that died may have written more."""
         try:
-            text = self.storage.read(artifact_key(self.claim.record.id, "metrics.jsonl")).decode()
+            data = self.storage.read(artifact_key(self.claim.record.id, "metrics.jsonl"))
         except ObjectNotFound:
             return []
-        lines = [json.loads(line) for line in text.splitlines()]
-        return [line for line in lines if line["step"] <= self.state.step]
-
-    def _metrics_text(self) -> bytes:
-        return "".join(json.dumps(line) + "\n" for line in self.metrics).encode()
+        return training_log.parse(data, self.state.step)
 
     def _events(self) -> bytes:
         return event_file(self.metrics, self.claim.record.created_at.timestamp())

@@ -9,6 +9,7 @@ from worker.jobs import JobProgress
 from worker.ledger import Claim
 
 REPORT_EVERY_S = 1.0
+SHARE = "stage_percent"  # done of a stage, beside the metrics of the training
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,6 +35,11 @@ class Watch:
     def is_due(self) -> bool:
         """Whether the last report is a while ago."""
         return time.monotonic() - self._shown_at >= REPORT_EVERY_S
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last ones reported, without the share of a stage that has passed."""
+        return {name: x for name, x in self.claim.record.metrics.items() if name != SHARE}
 
     def show(self, stage: str, progress: JobProgress, metrics: dict[str, float]) -> None:
         """Report, then stop if somebody wants it.
@@ -77,6 +83,5 @@ class Watch:
 
     def _share(self, stage: str, done: float) -> None:
         if self.is_due:
-            record = self.claim.record
-            metrics = record.metrics | {"stage_percent": round(100 * done, 1)}
-            self.show(stage, record.progress, metrics)
+            metrics = self.metrics | {SHARE: round(100 * done, 1)}
+            self.show(stage, self.claim.record.progress, metrics)

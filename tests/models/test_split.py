@@ -1,6 +1,5 @@
 """The held-out part of a data set."""
 
-import pytest
 import torch
 
 from models.datasets import Dataset
@@ -60,9 +59,3 @@ def test_a_large_data_set_holds_out_no_more_than_is_judged() -> None:
     held_out = held_out_of(random_dataset(80_000, 40_000))
     assert len(held_out.labels) == MAX_HELD_OUT
     assert torch.bincount(held_out.labels).tolist() == [6667, 3333]
-
-
-@pytest.mark.parametrize("share", [0.0, 1.0, -0.1])
-def test_an_impossible_share_is_refused(share: float) -> None:
-    with pytest.raises(ValueError, match="share"):
-        split(random_dataset(10), share)

@@ -11,6 +11,7 @@ from PIL import Image
 from tensorboardX.crc32c import crc32c
 from tensorboardX.proto.event_pb2 import Event
 
+from models.training_log import Lines
 from worker import curves
 
 LINES = [
@@ -57,7 +58,7 @@ def test_an_event_file_names_no_machine() -> None:
 
 
 def test_the_picture_shows_the_numbers() -> None:
-    def ink(lines: curves.Lines) -> int:
+    def ink(lines: Lines) -> int:
         pixels = np.asarray(Image.open(io.BytesIO(curves.draw(lines))).convert("RGB"))
         return int((pixels.max(2).astype(int) - pixels.min(2) > 100).sum())  # coloured pixels
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from models.checkpoint import load_classifier
+from models.extractor import digest
 from tests.worker.conftest import StartWorker
 from tests.worker.watching import wait_for, work_horse_of
 from worker.artifacts import artifact_folder, artifact_key, checkpoint_key
@@ -70,8 +72,12 @@ def test_a_job_is_judged_by_photos_that_it_never_saw(
         assert report["floor"]["images"] == 8
         assert 0 <= report["cas"] <= 1
         assert report["memorisation"]["flagged"] in (True, False)
-    # One data set, one extractor: the numbers of its jobs compare.
+    # One data set, one extractor, kept: the numbers of its jobs compare.
+    (kept,) = storage.keys(f"datasets/{tiny_job.dataset}/extractors")
+    extractor = digest(load_classifier(storage.read(kept)))
+    assert reports[0]["protocol"]["extractor_sha256"] == extractor
     assert reports[0]["protocol"] == reports[1]["protocol"]
+    assert "stage_percent" not in records[0].metrics
     assert reports[0]["model"] != reports[1]["model"]
 
     assert card.files == ["curves.png", EVENTS, "metrics.jsonl", "neighbours.png"]
