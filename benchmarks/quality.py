@@ -6,11 +6,20 @@ any GAN ran. `dcgan` is the baseline: batch norm in both networks, real and fake
 binary cross-entropy, Adam with beta1 0.5, as published, with the same conditioning and EMA as ours;
 its width and learning rate are the best of those in `TUNING`. Each other variant changes one
 ingredient of `ours`, or two that belong together. The floor is training photos in place of images.
+
+`--side-by-side 2` trains two at a time, each in a process and on a share of the cores of its own:
+they disturb each other less than two threads of one small network do.
 """
 
 import argparse
+import multiprocessing
+import os
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
+from math import nan
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,6 +27,7 @@ from typing import Any
 import torch
 
 from benchmarks.measure import machine
+from models.checkpoint import load_classifier, save_classifier
 from models.datasets import Dataset
 from models.evaluation import Evaluation, Photos, generate_like, judge, see, some_training_photos
 from models.extractor import digest, fit_extractor
@@ -81,54 +91,101 @@ VARIANTS: dict[str, Variant] = {
     **TUNING,
 }
 DEFAULT = [name for name in VARIANTS if name not in TUNING]
+Places = SimpleQueue[list[int]]  # the cores that the processes of the pool settle on
+here: dict[str, Any] = {}  # what a process of the pool keeps between its trainings
 FIELDS = ("fd_cnn", "fd_cnn_infinity", "precision", "recall", "coverage", "category_accuracy")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, judge and print medians over the seeds."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--archive", type=Path, required=True, help="zip of training photos")
-    parser.add_argument("--resolution", type=int, choices=(28, 32, 64, 128), default=32)
-    parser.add_argument("--preset", choices=("fast", "balanced", "best"), default="balanced")
-    parser.add_argument("--seconds", type=float, default=120)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=DEFAULT)
-    options = parser.parse_args(arguments)
-
-    training, held_out = split(load(options.archive, options.resolution)[0])
-    if held_out is None:
-        parser.error("the archive has too few photos to hold any out")
-    photos = run(see(run(fit_extractor(training, len(held_out.labels))), training, held_out))
+    options = _parser().parse_args(arguments)
+    training, held_out = _photos(options)
+    extractor = run(fit_extractor(training, len(held_out.labels)))
+    photos = run(see(extractor, training, held_out))
     drawn = some_training_photos(photos)
     show("floor", 0, judge(photos, drawn.images, drawn.labels))
+
     scores: dict[str, list[Evaluation]] = {name: [] for name in options.variants}
-    for seed in range(options.seeds):
-        for name in options.variants:
-            scores[name].append(_score(name, seed, options, photos))
-    print(f"\nMedians of {options.seeds} seeds, {options.seconds:.0f} s each; {machine()}")
-    print(f"{len(held_out.labels)} held-out photos; extractor {digest(photos.extractor)[:8]}")
-    for name, found in scores.items():
-        kid = median(score.kid_cnn.value for score in found)
-        values = [median(getattr(score, field) for score in found) for field in FIELDS]
+    # A fork would inherit torch's locks, but not the threads that open them.
+    context = multiprocessing.get_context("spawn")
+    places: Places = context.SimpleQueue()
+    for cores in _shares(sorted(os.sched_getaffinity(0)), options.side_by_side):
+        places.put(cores)
+    with ProcessPoolExecutor(
+        options.side_by_side,
+        mp_context=context,
+        initializer=partial(_take_place, places, options, save_classifier(extractor)),
+    ) as pool:
+        names = [name for _ in range(options.seeds) for name in options.variants]
+        seeds = [seed for seed in range(options.seeds) for _ in options.variants]
+        found = pool.map(_score, names, seeds)
+        for name, seed, (images, score) in zip(names, seeds, found, strict=True):
+            scores[name].append(score)
+            show(f"{name}, seed {seed}", images, score)
+    share = f"{options.side_by_side} side by side" if options.side_by_side > 1 else "one at a time"
+    print(f"\nMedians of {options.seeds} seeds, {options.seconds:.0f} s each, {share}; {machine()}")
+    print(f"{len(held_out.labels)} held-out photos; extractor {digest(extractor)[:8]}")
+    for name, runs in scores.items():
+        kid = median(score.kid_cnn.value for score in runs)
+        values = [median(getattr(score, field) or nan for score in runs) for field in FIELDS]
         numbers = "  ".join(f"{f} {v:.3f}" for f, v in zip(FIELDS, values, strict=True))
         print(f"  {name:<28} kid_cnn {kid:.3f}  {numbers}")
 
 
-def _score(name: str, seed: int, options: argparse.Namespace, photos: Photos) -> Evaluation:
-    """Train one variant and judge its EMA generator."""
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--archive", type=Path, required=True, help="zip of training photos")
+    parser.add_argument("--resolution", type=int, choices=(28, 32, 64, 128), default=32)
+    parser.add_argument("--preset", choices=("fast", "balanced", "best"), default="balanced")
+    parser.add_argument("--flip", action="store_true", help="mirror half of the images")
+    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--side-by-side", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=DEFAULT)
+    return parser
+
+
+def _photos(options: argparse.Namespace) -> tuple[Dataset, Dataset]:
+    training, held_out = split(load(options.archive, options.resolution)[0])
+    if held_out is None:
+        raise SystemExit("the archive has too few photos to hold any out")
+    return training, held_out
+
+
+def _shares(cores: list[int], count: int) -> list[list[int]]:
+    """`cores` dealt out evenly."""
+    if not 1 <= count <= len(cores):
+        raise SystemExit(f"--side-by-side must be in 1..{len(cores)}, the cores of this machine")
+    return [cores[number::count] for number in range(count)]
+
+
+def _take_place(places: Places, options: argparse.Namespace, extractor: bytes) -> None:
+    """Settle this process on its cores, with the photos before it."""
+    cores = places.get()
+    os.sched_setaffinity(0, cores)
+    torch.set_num_threads(len(cores))
+    here["options"] = options
+    here["photos"] = run(see(load_classifier(extractor), *_photos(options)))
+
+
+def _score(name: str, seed: int) -> tuple[int, Evaluation]:
+    """Train one variant; the images it was shown, and how good its EMA generator is."""
+    options: argparse.Namespace = here["options"]
+    photos: Photos = here["photos"]
     variant, training, held_out = VARIANTS[name], photos.training, photos.held_out
     if variant.unconditional:
         training, held_out = _without_categories(training), _without_categories(held_out)
     channels, categories = training.images.shape[1], len(training.categories)
     shape = preset_config(options.preset, options.resolution, channels, categories)
-    budget = {"max_seconds": options.seconds, "max_images": 10**9, "seed": seed}
-    recipe = preset_recipe(options.resolution, len(training.labels), **variant.recipe | budget)
+    fixed = {
+        "max_seconds": options.seconds, "max_images": 10**9, "seed": seed, "flip": options.flip
+    }  # fmt: skip
+    recipe = preset_recipe(options.resolution, len(training.labels), **variant.recipe | fixed)
     state = initial_state(GanConfig(**vars(shape) | variant.gan), recipe)
     for _ in train(state, training):
         pass
-    evaluation = judge(photos, generate_like(state.ema, held_out), photos.held_out.labels)
-    show(f"{name}, seed {seed}", state.images, evaluation)
-    return evaluation
+    images = generate_like(state.ema, held_out)
+    return state.images, judge(photos, images, photos.held_out.labels)
 
 
 def _without_categories(dataset: Dataset) -> Dataset:
@@ -137,10 +194,10 @@ def _without_categories(dataset: Dataset) -> Dataset:
 
 def show(name: str, images: int, score: Evaluation) -> None:
     """One line of progress."""
-    kid = score.kid_cnn
+    kid, fd = score.kid_cnn, score.fd_cnn or nan
     print(
         f"{name:<36} {images:>8} images  kid_cnn {kid.value:.3f} ({kid.low:.3f}-{kid.high:.3f})"
-        f"  fd_cnn {score.fd_cnn:.2f}  recall {score.recall:.3f}  coverage {score.coverage:.3f}",
+        f"  fd_cnn {fd:.2f}  recall {score.recall:.3f}  coverage {score.coverage:.3f}",
         flush=True,
     )
 

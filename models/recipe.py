@@ -30,8 +30,9 @@ class TrainConfig:
     gamma: float = 0.0  # weight of the gradient penalties R1 + R2; 0 leaves them out
     gamma_end: float | None = None
     penalty_every: int = 16  # steps
-    anneal_images: int = 200_000  # shown, after which lr, beta2 and gamma have their last values
+    anneal_images: int = 200_000  # shown, after which what has an end has reached it
     augment_p: float = 0.0  # probability of each augmentation inside the discriminator
+    augment_p_end: float | None = None
     flip: bool = False  # mirror half of the real images
     balanced: bool = False  # show every category equally often
     remedies: Remedies = field(default_factory=Remedies)
@@ -49,6 +50,8 @@ class TrainConfig:
         self._require("loss", self.loss in LOSSES, f"one of {', '.join(LOSSES)}")
         self._require("gamma", self.gamma >= 0, "at least 0")
         self._require("augment_p", 0 <= self.augment_p <= 1, "in [0, 1]")
+        end = self.augment_p_end
+        self._require("augment_p_end", end is None or 0 <= end <= 1, "in [0, 1]")
         self._require("alpha", 0 < self.alpha < 1, "in (0, 1)")
         self._require("betas", all(0 <= beta < 1 for beta in self.betas), "in [0, 1)")
 
@@ -67,6 +70,10 @@ class TrainConfig:
     def gamma_at(self, images: int) -> float:
         """The penalties' weight after `images` shown."""
         return self._annealed(self.gamma, self.gamma_end, images)
+
+    def augment_p_at(self, images: int) -> float:
+        """The probability of each augmentation after `images` shown."""
+        return self._annealed(self.augment_p, self.augment_p_end, images)
 
     def _annealed(self, first: float, last: float | None, images: int) -> float:
         """Half a cosine from the first value to the last."""

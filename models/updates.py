@@ -118,7 +118,8 @@ def _update_generator(
 def _logits(state: TrainState, images: Tensor, labels: Tensor, random: torch.Generator) -> Tensor:
     """What the discriminator says of images that it may see noisy and augmented, (N,)."""
     images = add_noise(images, state.config.remedies.noise_at(state.images), random)
-    logits: Tensor = state.discriminator(augment(images, state.config.augment_p, random), labels)
+    images = augment(images, state.config.augment_p_at(state.images), random)
+    logits: Tensor = state.discriminator(images, labels)
     return logits
 
 

@@ -78,6 +78,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
         {"loss": "hinge"},
         {"loss": "relativistic"},
         {"augment_p": 0.5},
+        {"augment_p_end": 0.8},
         {"gamma": 1.0},
         {"gamma": 1.0, "gamma_end": 0.1, "penalty_every": 1},
         {"balanced": True},
@@ -209,9 +210,24 @@ def test_a_recovery_draws_other_random_numbers(squares: Dataset) -> None:
         *(("batch_size", 1), ("max_images", 0), ("max_seconds", 0), ("lr", -1.0), ("alpha", 1.0)),
         *(("gamma", -1.0), ("penalty_every", 0), ("augment_p", 1.1), ("loss", "wasserstein")),
         *(("lr_end", 0.0), ("gamma_end", -1.0), ("beta2_end", 0.0), ("anneal_images", 0)),
-        *(("betas", (0.0, 1.0)), ("ema_half_life", 0)),
+        *(("betas", (0.0, 1.0)), ("ema_half_life", 0), ("augment_p_end", 1.1)),
     ],
 )
 def test_an_impossible_training_is_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=field):
         TrainConfig(**{field: value})  # type: ignore[arg-type] # wrong on purpose
+
+
+def test_the_schedules_run_from_the_first_value_to_the_last() -> None:
+    config = TrainConfig(
+        lr=1e-3, lr_end=1e-4, gamma=2.0, gamma_end=1.0, augment_p=0.0, augment_p_end=0.4,
+        betas=(0.0, 0.9), beta2_end=0.99, anneal_images=100,
+    )  # fmt: skip
+    schedules = (
+        (config.lr_at, 1e-3, 1e-4), (config.gamma_at, 2.0, 1.0), (config.augment_p_at, 0.0, 0.4),
+        (lambda images: config.betas_at(images)[1], 0.9, 0.99),
+    )  # fmt: skip
+    for at, first, last in schedules:
+        assert [at(0), at(50), at(100)] == pytest.approx([first, (first + last) / 2, last])
+        assert at(1000) == at(100)
+    assert TrainConfig(augment_p=0.3).augment_p_at(10**9) == 0.3
