@@ -29,8 +29,11 @@ class DataOrder:
     the images of smaller categories return until they are as many as those of the largest.
     """
 
-    def __init__(self, dataset: Dataset, *, flip: bool, balanced: bool, seed: int) -> None:
-        self.dataset = dataset
+    def __init__(
+        self, dataset: Dataset, *, flip: bool, balanced: bool, seed: int, device: torch.device
+    ) -> None:
+        # There whole, as bytes: a batch that is picked on a GPU need not cross the bus.
+        self._images, self._labels = dataset.images.to(device), dataset.labels.to(device)
         self.flip = flip  # mirror half of the images
         self.seed = seed
         groups = [
@@ -43,17 +46,14 @@ class DataOrder:
         self._epoch_size = largest * len(groups) if balanced else len(dataset.labels)
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
 
-    def batch(
-        self, start: int, size: int, random: torch.Generator, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
+    def batch(self, start: int, size: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """Images (N, C, R, R) float32 in [-1, 1] and labels (N,) after `start` shown ones."""
-        indices = self._indices(start, start + size)
-        images = to_float(self.dataset.images[indices])
+        indices = self._indices(start, start + size).to(self._images.device)
+        images = to_float(self._images[indices])
         if self.flip:
-            mirrored = torch.rand(size, generator=random) < 0.5
+            mirrored = (torch.rand(size, generator=random) < 0.5).to(images.device)
             images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-        images = images.to(device, memory_format=torch.channels_last)
-        return images, self.dataset.labels[indices].to(device)
+        return images.contiguous(memory_format=torch.channels_last), self._labels[indices]
 
     def _indices(self, start: int, stop: int) -> Tensor:
         """Positions `start` to `stop` of the endless row of epochs."""

@@ -19,6 +19,7 @@ from models.archive import ArchiveLimits
 from models.card import Json, describe, sample_sheet
 from models.checkpoint import (
     load_classifier,
+    load_model,
     load_state,
     save_classifier,
     save_model,
@@ -111,11 +112,12 @@ def write(
     output.mkdir(parents=True, exist_ok=True)
     categories = photos.training.categories
     weights = save_model(state.ema, categories)
-    report, sheet = run(evaluate(state.ema, photos))
+    served = load_model(weights).generator
+    report, sheet = run(evaluate(served, photos))
     card = describe(state, categories, data, asdict(report))
     card["weights_sha256"] = hashlib.sha256(weights).hexdigest()
     (output / "model.safetensors").write_bytes(weights)
-    (output / "samples.png").write_bytes(sample_sheet(state.ema, categories))
+    (output / "samples.png").write_bytes(sample_sheet(served, categories))
     (output / "neighbours.png").write_bytes(sheet)
     (output / "metrics.jsonl").write_bytes(training_log.dump(lines))
     (output / "card.json").write_text(json.dumps(card, indent=2) + "\n")

@@ -58,7 +58,13 @@ def train(state: TrainState, dataset: Dataset) -> Iterator[Progress]:
     """
     config = state.config
     _check(state, dataset)
-    order = DataOrder(dataset, flip=config.flip, balanced=config.balanced, seed=config.seed)
+    order = DataOrder(
+        dataset,
+        flip=config.flip,
+        balanced=config.balanced,
+        seed=config.seed,
+        device=state.device,
+    )
     bf16 = has_fast_bf16(state.device)
     good = Snapshot.take(state)
     while state.fraction < 1:

@@ -58,7 +58,7 @@ def _next_batch(
     state: TrainState, order: DataOrder, random: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     size = state.config.batch_size
-    batch = order.batch(state.images, size, random, state.device)
+    batch = order.batch(state.images, size, random)
     state.images += size
     return batch
 

@@ -70,7 +70,7 @@ class TrainJob(BaseModel):
     augment_p: Annotated[float, Field(ge=0, le=0.8)] | None = Field(
         default=None,
         description="Probability of each augmentation inside the discriminator; where it is left"
-        " out, 0.3 for small data sets and 0 for large ones.",
+        " out, growing from 0 to 0.3 for small data sets and 0 for large ones.",
     )
     flip: bool = Field(default=True, description="Mirror half of the photos while training.")
     balanced: bool = Field(default=True, description="Show every category equally often.")

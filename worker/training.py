@@ -10,9 +10,10 @@ from dataclasses import asdict
 
 from models import training_log
 from models.card import Json, describe, sample_sheet
-from models.checkpoint import load_state, save_model, save_state
+from models.checkpoint import load_model, load_state, save_model, save_state
 from models.datasets import Dataset, read_images
 from models.evaluation import evaluate
+from models.gan import Generator
 from models.presets import preset_config, preset_recipe
 from models.remedies import Remedies
 from models.state import TrainState, initial_state
@@ -95,10 +96,12 @@ class TrainingRun:
                 saved_at = time.monotonic()
 
     def register(self, record: DatasetRecord) -> None:
-        """Judge the EMA generator, make it a model version, and the job a success."""
+        """Judge the generator as it is served, make it a model version, the job a success."""
         self.checkpoint()  # whatever ends this attempt now, the training is done
-        card, files = self._passport(record)
-        sheet = sample_sheet(self.state.ema, self.categories)
+        weights = save_model(self.state.ema, self.categories)
+        served = load_model(weights).generator
+        card, files = self._passport(record, served)
+        sheet = sample_sheet(served, self.categories)
         self._artifact("samples.png", sheet)
         self.watch.show("registering", self._progress(), self.watch.metrics)
         registry = Registry(self.storage)
@@ -106,7 +109,7 @@ class TrainingRun:
         version = registry.register(
             NewVersion(
                 name=job.model,
-                weights=save_model(self.state.ema, self.categories),
+                weights=weights,
                 samples_png=sheet,
                 origin=self.claim.record.id,
                 card=card,
@@ -130,7 +133,9 @@ class TrainingRun:
         """What has been reported so far, for whoever reads the job's files."""
         self._artifact("metrics.jsonl", training_log.dump(self.metrics))
 
-    def _passport(self, record: DatasetRecord) -> tuple[dict[str, Json], dict[str, bytes]]:
+    def _passport(
+        self, record: DatasetRecord, generator: Generator
+    ) -> tuple[dict[str, Json], dict[str, bytes]]:
         """The version's card, and the files that belong to it."""
         files = {
             "metrics.jsonl": training_log.dump(self.metrics),
@@ -139,7 +144,7 @@ class TrainingRun:
         }
         evaluation: dict[str, Json] | None = None
         if self.judge is not None:
-            steps = evaluate(self.state.ema, self.judge.photos)
+            steps = evaluate(generator, self.judge.photos)
             report, files["neighbours.png"] = self.watch.drive("evaluating", steps)
             evaluation = asdict(report)
         for name, data in files.items():

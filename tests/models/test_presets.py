@@ -35,11 +35,18 @@ def test_a_better_preset_is_a_wider_pair() -> None:
     assert widths == sorted(set(widths))
 
 
-def test_small_data_sets_are_augmented_and_large_ones_are_not() -> None:
-    assert preset_recipe(64, FEW_PHOTOS - 1).augment_p > 0
-    assert preset_recipe(64, FEW_PHOTOS).augment_p == 0
+def test_the_augmentation_of_small_data_sets_grows_and_large_ones_have_none() -> None:
+    small, large = preset_recipe(64, FEW_PHOTOS - 1), preset_recipe(64, FEW_PHOTOS)
+    assert small.augment_p_at(0) == 0 < small.augment_p_at(500_000) < small.augment_p_at(10**9)
+    assert large.augment_p_at(10**9) == 0
+
+
+def test_a_short_training_anneals_to_its_end() -> None:
+    recipe = preset_recipe(64, 100, max_images=5000)
+    assert recipe.lr_at(5000) == recipe.lr_end
 
 
 def test_a_caller_may_change_the_recipe() -> None:
     recipe = preset_recipe(64, 100, loss="hinge", augment_p=0.1)
-    assert (recipe.loss, recipe.augment_p) == ("hinge", 0.1)
+    assert recipe.loss == "hinge"
+    assert recipe.augment_p_at(0) == recipe.augment_p_at(10**9) == 0.1

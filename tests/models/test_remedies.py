@@ -20,7 +20,7 @@ TINY = GanConfig(
 def after_a_step(squares: Dataset, remedies: Remedies, accuracy: float = 0.75) -> TrainState:
     state = initial_state(TINY, TrainConfig(batch_size=8, remedies=remedies), CPU)
     state.accuracy = torch.tensor(accuracy)
-    order = DataOrder(squares, flip=False, balanced=False, seed=0)
+    order = DataOrder(squares, flip=False, balanced=False, seed=0, device=CPU)
     take_step(state, order, seeded(0, 0))
     return state
 
@@ -50,7 +50,7 @@ def test_more_discriminator_steps_show_more_images(squares: Dataset) -> None:
         TrainConfig(batch_size=8, remedies=Remedies(discriminator_steps=3, ramp_images=1)),
         CPU,
     )
-    order = DataOrder(squares, flip=False, balanced=False, seed=0)
+    order = DataOrder(squares, flip=False, balanced=False, seed=0, device=CPU)
     take_step(state, order, seeded(0, 0))  # no image shown yet: one step
     take_step(state, order, seeded(0, 1))
     assert (state.step, state.images) == (2, 8 + 24)
@@ -92,7 +92,7 @@ def test_dynamic_rates_reach_the_optimisers(squares: Dataset) -> None:
 
 def test_the_running_accuracy_follows_the_discriminator(squares: Dataset) -> None:
     state = initial_state(TINY, TrainConfig(batch_size=8), CPU)
-    order = DataOrder(squares, flip=False, balanced=False, seed=0)
+    order = DataOrder(squares, flip=False, balanced=False, seed=0, device=CPU)
     outcomes = [take_step(state, order, seeded(0, step)) for step in range(60)]
     last = float(torch.stack([outcome.accuracy for outcome in outcomes[-30:]]).mean())
     assert float(state.accuracy) == pytest.approx(last, abs=0.15)
