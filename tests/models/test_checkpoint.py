@@ -23,14 +23,15 @@ def saved() -> bytes:
 
 
 def test_a_loaded_model_makes_the_same_images_to_a_level() -> None:
+    torch.manual_seed(0)
     generator = Generator(replace(CONFIG, generator_width=16)).eval()
-    with torch.no_grad():
-        for parameter in generator.to_image.parameters():
-            parameter.mul_(100)  # untrained, it paints grey on grey
+    torch.nn.init.normal_(
+        next(generator.to_image.parameters())
+    )  # untrained, it paints grey on grey
     model = load_model(save_model(generator, NAMES), torch.device("cpu"))
     assert model.categories == NAMES
     images, loaded = (sample(g, [1, 2], [0, 1]) for g in (generator, model.generator))
-    assert images.std() > 50
+    assert images.std() > 30
     assert np.abs(images.astype(int) - loaded).max() <= 1
 
 
