@@ -23,9 +23,9 @@ from models.recipe import TrainConfig
 from models.remedies import Remedies
 from models.state import TrainState
 
-MODEL_FORMAT = "vitrine-generator-1"
+MODEL_FORMAT = "vitrine-generator-2"
 CLASSIFIER_FORMAT = "vitrine-classifier-1"
-STATE_FORMAT = "vitrine-train-state-2"
+STATE_FORMAT = "vitrine-train-state-3"
 MAX_HEADER_BYTES = 1_000_000
 COUNTERS: dict[str, type[int] | type[float]] = {
     "step": int, "images": int, "recoveries": int, "seconds": float

@@ -24,12 +24,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from models.layers import ResidualDown, ResidualUp, down_block, he_init, normal_init, up_block
+from models.layers import (
+    Downsampling,
+    GeneratorNorm,
+    ResidualDown,
+    ResidualUp,
+    SelfAttention,
+    Upsampling,
+    down_block,
+    he_init,
+    normal_init,
+    up_block,
+)
 
 Resolution = Literal[28, 32, 64, 128]
 DiscriminatorNorm = Literal["spectral", "batch", "none"]
 Family = Literal["dcgan", "residual"]
 
+CHOICES = {
+    "family": Family,
+    "discriminator_norm": DiscriminatorNorm,
+    "upsampling": Upsampling,
+    "downsampling": Downsampling,
+    "generator_norm": GeneratorNorm,
+}
+RESIDUAL_ONLY = ("depth", "upsampling", "downsampling", "generator_norm", "attention")
 WIDEST = 8  # no stage is wider than this many times the width at the image
 
 
@@ -46,14 +65,24 @@ class GanConfig:
     generator_width: int = 64  # feature maps of the stage next to the image
     discriminator_width: int = 64
     discriminator_norm: DiscriminatorNorm = "spectral"
+    # Of the residual family alone:
+    depth: int = 1  # 3x3 convolutions of a stage, beside the one that doubles or halves
+    upsampling: Upsampling = "transposed"
+    downsampling: Downsampling = "strided"
+    generator_norm: GeneratorNorm = "batch"
+    attention: bool = False  # in both networks, where the maps are 14 or 16 pixels wide
 
     def __post_init__(self) -> None:
         self._require("resolution", get_args(Resolution))
         self._require("channels", (1, 3))
-        self._require("family", get_args(Family))
-        self._require("discriminator_norm", get_args(DiscriminatorNorm))
+        self._require("depth", range(4))
+        for name, kind in CHOICES.items():
+            self._require(name, get_args(kind))
         if self.family == "residual" and self.discriminator_norm == "batch":
             raise ValueError("discriminator_norm must be spectral or none in the residual family")
+        for name in RESIDUAL_ONLY if self.family == "dcgan" else ():
+            if getattr(self, name) != getattr(GanConfig, name):
+                raise ValueError(f"{name} cannot be chosen in the dcgan family")
         for name in ("categories", "z_dim", "embedding_dim"):
             self._require(name, range(1, 4097))
         for name in ("generator_width", "discriminator_width"):
@@ -83,6 +112,11 @@ class GanConfig:
         """Feature maps of each stage, from the image inwards: width, 2 width, ... 8 width."""
         return [width * min(2**stage, WIDEST) for stage in range(self.stages)]
 
+    @property
+    def attentive_stage(self) -> int:
+        """Doublings from the first feature map to the maps that `attention` looks at."""
+        return 1 if self.base == 7 else 2
+
 
 class Generator(nn.Module):
     """Latents (N, Z) and labels (N,) to images (N, C, R, R)."""
@@ -95,16 +129,18 @@ class Generator(nn.Module):
         self.stem = nn.Linear(
             config.z_dim + config.embedding_dim, widths[0] * config.base**2, bias=False
         )
-        pairs = zip(widths, widths[1:], strict=False)
         if config.family == "residual":
             # Its blocks begin with a norm; the last one's output still needs one.
             self.stem_norm: nn.Module = nn.Identity()
-            self.blocks = nn.ModuleList(ResidualUp(inputs, outputs) for inputs, outputs in pairs)
+            self.blocks = nn.ModuleList(_residual_up(config, widths))
+            batch_norm = config.generator_norm == "batch"
             self.last_norm: nn.Module = nn.Sequential(
-                nn.BatchNorm2d(widths[-1]), nn.LeakyReLU(0.2, inplace=True)
+                nn.BatchNorm2d(widths[-1]) if batch_norm else nn.Identity(),
+                nn.LeakyReLU(0.2, inplace=True),
             )
         else:
             self.stem_norm = nn.Sequential(nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True))
+            pairs = zip(widths, widths[1:], strict=False)
             self.blocks = nn.ModuleList(up_block(inputs, outputs) for inputs, outputs in pairs)
             self.last_norm = nn.Identity()
         self.to_image = _to_image(config, widths[-1])
@@ -117,8 +153,22 @@ class Generator(nn.Module):
         x: Tensor = self.stem(condition).unflatten(1, (-1, side, side))  # (N, F, base, base)
         x = self.stem_norm(x.contiguous(memory_format=torch.channels_last))
         for block in self.blocks:
-            x = block(x)  # R doubles
+            x = block(x)  # the side doubles
         return torch.tanh(self.to_image(self.last_norm(x)).float())
+
+
+def _residual_up(config: GanConfig, widths: list[int]) -> Iterator[nn.Module]:
+    for stage, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False), start=1):
+        block = ResidualUp(
+            inputs,
+            outputs,
+            upsampling=config.upsampling,
+            depth=config.depth,
+            norm=config.generator_norm,
+        )
+        # One module a doubling, so that a checkpoint's names tell the stage.
+        attentive = config.attention and stage == config.attentive_stage
+        yield nn.Sequential(block, SelfAttention(outputs)) if attentive else block
 
 
 def _to_image(config: GanConfig, width: int) -> nn.Module:
@@ -176,6 +226,14 @@ def _residual_blocks(config: GanConfig, widths: list[int], spectral: bool) -> It
     first = nn.Conv2d(config.channels, widths[0], kernel_size=4, stride=2, padding=1)
     he_init(first)
     yield spectral_norm(first) if spectral else first
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
-        yield ResidualDown(inputs, outputs, spectral=spectral)
+    for stage, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+        if config.attention and config.stages - 1 - stage == config.attentive_stage:
+            yield SelfAttention(inputs, spectral=spectral)
+        yield ResidualDown(
+            inputs,
+            outputs,
+            spectral=spectral,
+            downsampling=config.downsampling,
+            depth=config.depth,
+        )
     yield nn.LeakyReLU(0.2, inplace=True)

@@ -58,7 +58,7 @@ def test_damaged_bytes_are_refused(saved: bytes) -> None:
 
 
 def test_a_model_is_not_a_training_state(saved: bytes) -> None:
-    with pytest.raises(CheckpointError, match="vitrine-train-state-2"):
+    with pytest.raises(CheckpointError, match="vitrine-train-state-3"):
         load_state(saved)
 
 
@@ -94,4 +94,4 @@ def test_tensors_that_do_not_fit_their_config_are_refused(
 def test_a_tensor_of_a_foreign_type_is_refused() -> None:
     tensors = {"x": torch.zeros(1, dtype=torch.float64)}
     with pytest.raises(CheckpointError, match="type"):
-        load_model(save(tensors, metadata={"vitrine": '{"format": "vitrine-generator-1"}'}))
+        load_model(save(tensors, metadata={"vitrine": '{"format": "vitrine-generator-2"}'}))

@@ -1,5 +1,6 @@
 """The networks: shapes at every resolution, conditioning, and what a config refuses."""
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -13,7 +14,7 @@ from models.gan import (
     Generator,
     Resolution,
 )
-from models.layers import ResidualDown, ResidualUp
+from models.layers import ResidualDown, ResidualUp, SelfAttention
 
 
 def tiny(
@@ -54,10 +55,11 @@ def test_the_category_changes_what_both_networks_answer(family: Family) -> None:
 
 
 def test_the_spectral_discriminator_is_lipschitz_where_batch_norm_is_not_used() -> None:
+    torch.manual_seed(0)
     config = tiny(28)
     discriminator = Discriminator(config).train()
     images = torch.randn(4, 1, 28, 28)
-    for _ in range(30):  # the power iteration converges over forward passes
+    for _ in range(200):  # the power iteration converges over forward passes
         discriminator(images, torch.zeros(4, dtype=torch.int64))
     weight = discriminator.get_submodule("blocks.0.0").weight
     assert isinstance(weight, torch.Tensor)
@@ -90,7 +92,7 @@ def test_a_residual_logit_is_its_own_images_alone(norm: DiscriminatorNorm) -> No
 
 def test_a_residual_generator_is_a_strided_one_around_a_skip() -> None:
     block = ResidualUp(4, 2).eval()
-    torch.nn.init.zeros_(block.conv.weight)
+    torch.nn.init.zeros_(block.get_parameter("convs.0.2.weight"))
     x = torch.randn(1, 4, 3, 3)
     expected = block.skip(x).repeat_interleave(2, 2).repeat_interleave(2, 3)
     torch.testing.assert_close(block(x), expected)
@@ -101,6 +103,39 @@ def test_a_residual_down_block_begins_as_its_strided_convolution() -> None:
     x = torch.randn(1, 2, 8, 8)
     expected = block.down(torch.nn.functional.leaky_relu(x, 0.2))
     torch.testing.assert_close(block(x), expected)
+
+
+@pytest.mark.parametrize("resolution", get_args(Resolution))
+def test_every_choice_of_the_residual_family_fits_every_resolution(resolution: Resolution) -> None:
+    config = replace(
+        tiny(resolution, "none", "residual"), depth=2, upsampling="nearest", downsampling="pooled",
+        generator_norm="none", attention=True,
+    )  # fmt: skip
+    labels, discriminator = torch.tensor([0, 1]), Discriminator(config)
+    images = Generator(config)(torch.randn(2, 8), labels)
+    assert images.shape == (2, 1, resolution, resolution)
+    logits = discriminator(images, labels)
+    assert logits.shape == (2,)
+    for network in (Generator(config), discriminator):
+        assert sum(isinstance(module, SelfAttention) for module in network.modules()) == 1
+
+
+def test_attention_begins_as_the_identity_and_has_a_second_derivative() -> None:
+    block = SelfAttention(8)
+    x = torch.randn(2, 8, 4, 4, requires_grad=True)
+    torch.testing.assert_close(block(x), x)
+    torch.nn.init.ones_(block.strength)
+    assert not torch.equal(block(x), x)
+    (slope,) = torch.autograd.grad(block(x).square().sum(), x, create_graph=True)
+    slope.square().sum().backward()
+    assert block.get_parameter("query.weight").grad is not None
+
+
+def test_attention_moves_with_its_places() -> None:
+    block = SelfAttention(8)
+    torch.nn.init.ones_(block.strength)
+    x = torch.randn(1, 8, 4, 4)
+    torch.testing.assert_close(block(x.flip(2)), block(x).flip(2))
 
 
 def test_a_residual_discriminator_with_batch_norm_is_refused() -> None:
@@ -125,6 +160,12 @@ def test_the_batch_norm_discriminator_has_no_spectral_norm() -> None:
         ("generator_width", 100_000),
         ("discriminator_norm", "layer"),
         ("family", "stylegan"),
+        ("depth", 4),
+        ("depth", 0),  # the dcgan family has none to choose
+        ("attention", True),
+        ("upsampling", "bicubic"),
+        ("downsampling", "max"),
+        ("generator_norm", "spectral"),
     ],
 )
 def test_an_impossible_config_is_refused_by_name(field: str, value: object) -> None:

@@ -1,0 +1,173 @@
+"""What the search may choose: pairs of networks and how they are trained, as points of one tree.
+
+The macro-shape and the recipe are searched together: cells found on their own lost to a good recipe
+when they were measured again ("Are GANs Created Equal? A Large-Scale Study" - Lucic et al., 2018,
+https://arxiv.org/abs/1711.10337, says the same of losses). The tree offers only what can be built:
+what a choice allows depends on the choices before it, such as the penalties on the norm.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from models.gan import RESIDUAL_ONLY, Discriminator, GanConfig, Generator
+from models.recipe import TrainConfig
+
+Choice = str | int | float | bool
+Point = dict[str, Choice]
+
+# In the order of the decisions. Every list holds the hand-made presets' values.
+SPACE: dict[str, tuple[Choice, ...]] = {
+    "family": ("residual", "dcgan"),
+    "generator_width": (16, 24, 32, 48, 64),
+    "discriminator_width": (16, 24, 32, 48, 64),
+    "z_dim": (32, 64, 128, 256),
+    "depth": (0, 1, 2),
+    "upsampling": ("transposed", "nearest"),
+    "downsampling": ("strided", "pooled"),
+    "generator_norm": ("batch", "none"),
+    "attention": (False, True),
+    "discriminator_norm": ("none", "spectral", "batch"),
+    "loss": ("relativistic", "classic", "hinge"),
+    "gamma": (0.0, 0.05, 0.1, 0.2, 0.3, 0.6, 1.0, 2.0),
+    "batch_size": (16, 32, 64),
+    "lr": (2e-4, 4e-4, 6e-4, 8e-4, 1.2e-3, 1.6e-3),
+    "alpha": (1 / 3, 0.5, 2 / 3),
+    "augment_p_end": (0.0, 0.15, 0.3, 0.5),
+    "discriminator_steps": (1, 2),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A generator, its discriminator, and the recipe they are trained by."""
+
+    gan: GanConfig
+    recipe: TrainConfig
+
+    def budgeted(self, max_images: int, max_seconds: float, seed: int) -> TrainConfig:
+        """The recipe for a training of this length."""
+        return replace(self.recipe, max_images=max_images, max_seconds=max_seconds, seed=seed)
+
+    def point(self) -> Point:
+        """Its place in the tree, by the names of `SPACE`."""
+        values = {**asdict(self.gan), **asdict(self.recipe)}
+        values["discriminator_steps"] = self.recipe.remedies.discriminator_steps
+        values["augment_p_end"] = self.recipe.augment_p_end or 0.0
+        return {name: values[name] for name in SPACE}
+
+
+def allowed(name: str, point: Point) -> tuple[Choice, ...]:
+    """The values that `name` may take after the choices in `point`, those before it in `SPACE`."""
+    values = SPACE[name]
+    if name in RESIDUAL_ONLY and point["family"] == "dcgan":
+        return (getattr(GanConfig, name),)
+    if name == "discriminator_norm" and point["family"] == "residual":
+        return tuple(value for value in values if value != "batch")
+    if name == "gamma" and point["discriminator_norm"] == "batch":
+        return (0.0,)
+    return values
+
+
+def decide(choose: Callable[[str, tuple[Choice, ...]], Choice]) -> Point:
+    """Walk down the tree; `choose` is asked wherever there is more than one way."""
+    point: Point = {}
+    for name in SPACE:
+        values = allowed(name, point)
+        point[name] = choose(name, values) if len(values) > 1 else values[0]
+    return point
+
+
+def sample(source: random.Random) -> Point:
+    """A point at random, each choice even."""
+    return decide(lambda _, values: source.choice(values))
+
+
+def mutate(point: Point, source: random.Random) -> Point:
+    """A neighbour: one choice is another, and with it what can no longer be kept."""
+    names = [name for name in SPACE if len(allowed(name, point)) > 1]
+    changed = source.choice(names)
+
+    def choose(name: str, values: tuple[Choice, ...]) -> Choice:
+        others = [value for value in values if value != point[name]]
+        if name == changed or len(others) == len(values):
+            return source.choice(others)
+        return point[name]
+
+    return decide(choose)
+
+
+def build(point: Point, start: Architecture) -> Architecture:
+    """`start` with the choices of `point`; resolution, colours, categories and budget stay.
+
+    Raises:
+        ValueError: the point is not in the tree; the message names the choice.
+    """
+    for name in SPACE:
+        if name not in point:
+            raise ValueError(f"{name} is missing")
+        values = allowed(name, point)
+        if point[name] not in values:
+            raise ValueError(f"{name} must be one of {values} here; got {point[name]!r}")
+    chosen: dict[str, Any] = dict(point)
+    remedies = replace(start.recipe.remedies, discriminator_steps=chosen["discriminator_steps"])
+    return Architecture(
+        gan=replace(start.gan, **_of(GanConfig, chosen)),
+        recipe=replace(start.recipe, **_of(TrainConfig, chosen), remedies=remedies),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a pair weighs. A multiplication with its addition counts as two operations."""
+
+    generator_parameters: int
+    discriminator_parameters: int
+    generator_flops: int  # for one image
+    discriminator_flops: int
+
+
+def cost(gan: GanConfig) -> Cost:
+    """Counted on tensors without memory, so that it takes milliseconds."""
+    with torch.device("meta"):
+        generator, discriminator = Generator(gan).eval(), Discriminator(gan).eval()
+        labels = torch.zeros(1, dtype=torch.int64)
+        with FlopCounterMode(display=False) as generating:
+            image = generator(torch.zeros(1, gan.z_dim), labels)
+        with FlopCounterMode(display=False) as judging:
+            discriminator(image, labels)
+    return Cost(
+        generator_parameters=sum(p.numel() for p in generator.parameters()),
+        discriminator_parameters=sum(p.numel() for p in discriminator.parameters()),
+        generator_flops=generating.get_total_flops(),
+        discriminator_flops=judging.get_total_flops(),
+    )
+
+
+def describe(architecture: Architecture) -> str:
+    """One line for people: what is built, what it weighs, and how it is trained."""
+    gan, point, weight = architecture.gan, architecture.point(), cost(architecture.gan)
+    extras = [
+        *([f"depth {gan.depth}", gan.upsampling, gan.downsampling] * (gan.family == "residual")),
+        *(["no norm in G"] * (gan.generator_norm == "none")),
+        *(["attention"] * gan.attention),
+        f"{gan.discriminator_norm} norm in D",
+    ]
+    return (
+        f"{gan.family} {gan.generator_width}/{gan.discriminator_width}, z {gan.z_dim},"
+        f" {', '.join(extras)};"
+        f" {weight.generator_parameters / 1e6:.2f} + {weight.discriminator_parameters / 1e6:.2f} M"
+        f" parameters, {weight.generator_flops / 1e6:.0f} MFLOP an image;"
+        f" {point['loss']}, gamma {point['gamma']:g}, lr {point['lr']:g}, alpha"
+        f" {point['alpha']:.2f}, batch {point['batch_size']}, augmentation to"
+        f" {point['augment_p_end']:g}, D steps {point['discriminator_steps']}"
+    )
+
+
+def _of(kind: type[GanConfig] | type[TrainConfig], values: dict[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in values.items() if name in names}

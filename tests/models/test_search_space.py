@@ -1,0 +1,158 @@
+"""The search space: only what can be built and trained, the presets among it."""
+
+import itertools
+import json
+import random
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+import torch
+
+from models.datasets import Dataset
+from models.gan import Discriminator, GanConfig, Generator, Resolution
+from models.presets import Preset, preset_config, preset_recipe
+from models.search_space import (
+    SPACE,
+    Architecture,
+    Point,
+    allowed,
+    build,
+    cost,
+    decide,
+    describe,
+    mutate,
+    sample,
+)
+from models.state import initial_state
+from models.train import train
+
+CPU = torch.device("cpu")
+
+
+def preset(name: Preset = "fast", resolution: Resolution = 28, photos: int = 100) -> Architecture:
+    return Architecture(
+        gan=preset_config(name, resolution, 1, 2), recipe=preset_recipe(resolution, photos)
+    )
+
+
+def in_the_tree(point: Point) -> bool:
+    return all(point[name] in allowed(name, point) for name in SPACE)
+
+
+def test_two_hundred_random_points_are_built_and_trained(squares: Dataset) -> None:
+    source = random.Random(0)
+    points = [sample(source) for _ in range(200)]
+    for point in points:
+        found = build(point, preset())
+        # As narrow as can be: what is tried here are the combinations.
+        gan = replace(found.gan, generator_width=4, discriminator_width=4, z_dim=4)
+        recipe = replace(found.recipe, batch_size=4, penalty_every=1, seed=1)
+        state = initial_state(gan, recipe, CPU)
+        for progress in itertools.islice(train(state, squares), 2):
+            assert all(torch.tensor(value).isfinite() for value in progress.metrics().values())
+        assert state.is_finite(), point
+    for name, values in SPACE.items():
+        assert {point[name] for point in points} == set(values)
+
+
+@pytest.mark.parametrize("name", get_args(Preset))
+@pytest.mark.parametrize("resolution", [28, 32, 64])
+@pytest.mark.parametrize("photos", [100, 60_000])
+def test_the_presets_are_points(name: Preset, resolution: Resolution, photos: int) -> None:
+    start = preset(name, resolution, photos)
+    point = start.point()
+    assert in_the_tree(point)
+    assert build(point, start).gan == start.gan
+    assert build(point, start).recipe.augment_p_at(10**9) == start.recipe.augment_p_at(10**9)
+
+
+def test_both_families_are_points() -> None:
+    dcgan = decide(lambda name, values: {"family": "dcgan"}.get(name, values[-1]))
+    gan = build(dcgan, preset()).gan
+    assert (gan.family, gan.discriminator_norm) == ("dcgan", "batch")
+    assert build(dcgan, preset()).recipe.gamma == 0
+
+
+def test_a_mutation_is_another_point_that_differs_in_one_choice() -> None:
+    source = random.Random(1)
+    point = preset().point()
+    for _ in range(500):
+        neighbour = mutate(point, source)
+        assert in_the_tree(neighbour)
+        changed = [name for name in SPACE if neighbour[name] != point[name]]
+        assert changed
+        if neighbour["family"] == point["family"]:
+            # Batch norm and penalties exclude each other, and may change together.
+            assert len(changed) == 1 or changed == ["discriminator_norm", "gamma"]
+        point = neighbour
+
+
+def test_equal_seeds_give_equal_points() -> None:
+    first, second = (random.Random(7) for _ in range(2))
+    assert [sample(first) for _ in range(5)] == [sample(second) for _ in range(5)]
+
+
+def test_a_point_survives_json() -> None:
+    source = random.Random(2)
+    for _ in range(50):
+        point = sample(source)
+        found = build(json.loads(json.dumps(point)), preset())
+        assert found.point() == point
+        assert build(found.point(), preset()) == found
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"depth": 7}, "depth must be one of"),
+        ({"discriminator_norm": "batch"}, "discriminator_norm must be one of"),
+        ({"family": "dcgan", "attention": True}, "attention must be one of"),
+        ({"family": "dcgan", "discriminator_norm": "batch", "gamma": 1.0}, "gamma must be one of"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_by_name(change: Point, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(preset().point() | change, preset())
+
+
+def test_a_point_that_lacks_a_choice_is_refused() -> None:
+    point = preset().point()
+    del point["lr"]
+    with pytest.raises(ValueError, match="lr is missing"):
+        build(point, preset())
+
+
+def test_the_cost_is_that_of_the_real_networks() -> None:
+    gan = GanConfig(
+        family="residual", resolution=32, discriminator_norm="none", generator_width=8,
+        discriminator_width=8, attention=True,
+    )  # fmt: skip
+    weight = cost(gan)
+    assert weight.generator_parameters == sum(p.numel() for p in Generator(gan).parameters())
+    assert weight.discriminator_parameters == sum(
+        p.numel() for p in Discriminator(gan).parameters()
+    )
+
+
+def test_the_operations_of_a_dcgan_generator_are_those_counted_by_hand() -> None:
+    gan = GanConfig(resolution=28, channels=1, categories=2, z_dim=8, embedding_dim=4,
+                    generator_width=4)  # fmt: skip
+    stem = 12 * 8 * 7 * 7  # z and embedding to 8 maps of 7 x 7
+    # A transposed 4x4 convolution touches every tap for every input place.
+    first, last = 8 * 4 * 16 * 7 * 7, 4 * 1 * 16 * 14 * 14
+    assert cost(gan).generator_flops == 2 * (stem + first + last)
+
+
+def test_a_budget_changes_nothing_else() -> None:
+    start = preset()
+    recipe = start.budgeted(max_images=64, max_seconds=5.0, seed=9)
+    assert (recipe.max_images, recipe.max_seconds, recipe.seed) == (64, 5.0, 9)
+    assert replace(recipe, max_images=start.recipe.max_images,
+                   max_seconds=start.recipe.max_seconds, seed=0) == start.recipe  # fmt: skip
+
+
+def test_the_description_names_what_was_chosen() -> None:
+    text = describe(build(preset().point() | {"attention": True, "gamma": 0.6}, preset()))
+    for word in ("residual 24/24", "attention", "gamma 0.6", "M parameters", "MFLOP"):
+        assert word in text
