@@ -5,7 +5,8 @@ judged on photos that no training saw, in the features of a CNN fitted on the tr
 any GAN ran. `dcgan` is the baseline: batch norm in both networks, real and fake batches apart,
 binary cross-entropy, Adam with beta1 0.5, as published, with the same conditioning and EMA as ours;
 its width and learning rate are the best of those in `TUNING`. Each other variant changes one
-ingredient of `ours`, or two that belong together. The floor is training photos in place of images.
+ingredient of `ours`, or two that belong together. Schedules that run from a first value to a last
+one end with the time, for all alike. The floor is training photos in place of images.
 
 `--side-by-side 2` trains two at a time, each in a process and on a share of the cores of its own:
 they disturb each other less than two threads of one small network do.
@@ -34,8 +35,9 @@ from models.extractor import digest, fit_extractor
 from models.gan import GanConfig
 from models.presets import preset_config, preset_recipe
 from models.pretrain import load
+from models.recipe import TrainConfig
 from models.split import split
-from models.state import initial_state
+from models.state import TrainState, initial_state
 from models.steps import run
 from models.train import train
 
@@ -92,6 +94,7 @@ VARIANTS: dict[str, Variant] = {
 }
 DEFAULT = [name for name in VARIANTS if name not in TUNING]
 Places = SimpleQueue[list[int]]  # the cores that the processes of the pool settle on
+PROBE_S = 5.0  # of training, to know how many images the time will show
 here: dict[str, Any] = {}  # what a process of the pool keeps between its trainings
 FIELDS = ("fd_cnn", "fd_cnn_infinity", "precision", "recall", "coverage", "category_accuracy")
 
@@ -181,11 +184,19 @@ def _score(name: str, seed: int) -> tuple[int, Evaluation]:
         "max_seconds": options.seconds, "max_images": 10**9, "seed": seed, "flip": options.flip
     }  # fmt: skip
     recipe = preset_recipe(options.resolution, len(training.labels), **variant.recipe | fixed)
-    state = initial_state(GanConfig(**vars(shape) | variant.gan), recipe)
-    for _ in train(state, training):
-        pass
+    gan = GanConfig(**vars(shape) | variant.gan)
+    probe = _trained(gan, replace(recipe, max_seconds=PROBE_S), training)
+    expected = round(probe.images * options.seconds / probe.seconds)
+    state = _trained(gan, replace(recipe, anneal_images=expected), training)
     images = generate_like(state.ema, held_out)
     return state.images, judge(photos, images, photos.held_out.labels)
+
+
+def _trained(gan: GanConfig, recipe: TrainConfig, training: Dataset) -> TrainState:
+    state = initial_state(gan, recipe)
+    for _ in train(state, training):
+        pass
+    return state
 
 
 def _without_categories(dataset: Dataset) -> Dataset:

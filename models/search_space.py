@@ -1,9 +1,8 @@
 """What the search may choose: pairs of networks and how they are trained, as points of one tree.
 
-The macro-shape and the recipe are searched together: cells found on their own lost to a good recipe
-when they were measured again ("Are GANs Created Equal? A Large-Scale Study" - Lucic et al., 2018,
-https://arxiv.org/abs/1711.10337, says the same of losses). The tree offers only what can be built:
-what a choice allows depends on the choices before it, such as the penalties on the norm.
+The macro-shape and the recipe are searched together: cells found on their own have lost to a good
+recipe whenever they were measured again. The tree offers only what can be built: what a choice
+allows depends on the choices before it, such as the penalties on the norm.
 """
 
 import random
@@ -114,7 +113,11 @@ def build(point: Point, start: Architecture) -> Architecture:
         if point[name] not in values:
             raise ValueError(f"{name} must be one of {values} here; got {point[name]!r}")
     chosen: dict[str, Any] = dict(point)
-    remedies = replace(start.recipe.remedies, discriminator_steps=chosen["discriminator_steps"])
+    remedies = start.recipe.remedies
+    if chosen["discriminator_steps"] != remedies.discriminator_steps:
+        # At once: within a search's short trainings they would never have grown.
+        steps = chosen["discriminator_steps"]
+        remedies = replace(remedies, discriminator_steps=steps, ramp_images=1)
     return Architecture(
         gan=replace(start.gan, **_of(GanConfig, chosen)),
         recipe=replace(start.recipe, **_of(TrainConfig, chosen), remedies=remedies),
@@ -146,6 +149,23 @@ def cost(gan: GanConfig) -> Cost:
         generator_flops=generating.get_total_flops(),
         discriminator_flops=judging.get_total_flops(),
     )
+
+
+def images_for(images: int, architecture: Architecture, standard: Architecture) -> int:
+    """How many images train `architecture` with the arithmetic that `images` cost `standard`."""
+    share = _step_flops(standard) / _step_flops(architecture)
+    return max(round(images * share), architecture.recipe.batch_size)
+
+
+def _step_flops(architecture: Architecture) -> float:
+    """Operations for one image shown. A backward pass costs two forward ones."""
+    weight, steps = cost(architecture.gan), architecture.recipe.remedies.discriminator_steps
+    # The discriminator's update sees a real and a fake image; the generator's goes through the
+    # fake's gradient, not that of the weights, and looks at the real one once.
+    generator, discriminator = weight.generator_flops, weight.discriminator_flops
+    update, through = 6 * discriminator, 3 * discriminator
+    extra_steps = (steps - 1) * (update + generator)
+    return (3 * generator + update + through + extra_steps) / steps
 
 
 def describe(architecture: Architecture) -> str:
