@@ -88,7 +88,7 @@ VARIANTS: dict[str, Variant] = {
     "dcgan's shapes": Variant(gan={"family": "dcgan"}),
     "other augmentation": Variant(recipe={"augment_p": 0.15}),
     "no EMA": Variant(recipe={"ema_half_life": 1e-3}),
-    "half the learning rate": Variant(recipe={"lr": 4e-4}),
+    "half the learning rate": Variant(recipe={"lr": 6e-4}),
     "unconditional": Variant(unconditional=True),
     **TUNING,
 }
@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{len(held_out.labels)} held-out photos; extractor {digest(extractor)[:8]}")
     for name, runs in scores.items():
         kid = median(score.kid_cnn.value for score in runs)
-        values = [median(getattr(score, field) or nan for score in runs) for field in FIELDS]
+        values = [median(_known(getattr(score, field)) for score in runs) for field in FIELDS]
         numbers = "  ".join(f"{f} {v:.3f}" for f, v in zip(FIELDS, values, strict=True))
         print(f"  {name:<28} kid_cnn {kid:.3f}  {numbers}")
 
@@ -205,12 +205,17 @@ def _without_categories(dataset: Dataset) -> Dataset:
 
 def show(name: str, images: int, score: Evaluation) -> None:
     """One line of progress."""
-    kid, fd = score.kid_cnn, score.fd_cnn or nan
+    kid, fd = score.kid_cnn, _known(score.fd_cnn)
     print(
         f"{name:<36} {images:>8} images  kid_cnn {kid.value:.3f} ({kid.low:.3f}-{kid.high:.3f})"
         f"  fd_cnn {fd:.2f}  recall {score.recall:.3f}  coverage {score.coverage:.3f}",
         flush=True,
     )
+
+
+def _known(value: float | None) -> float:
+    """Distances of few photos are not computed."""
+    return nan if value is None else value
 
 
 if __name__ == "__main__":

@@ -169,22 +169,16 @@ def _step_flops(architecture: Architecture) -> float:
 
 
 def describe(architecture: Architecture) -> str:
-    """One line for people: what is built, what it weighs, and how it is trained."""
-    gan, point, weight = architecture.gan, architecture.point(), cost(architecture.gan)
-    extras = [
-        *([f"depth {gan.depth}", gan.upsampling, gan.downsampling] * (gan.family == "residual")),
-        *(["no norm in G"] * (gan.generator_norm == "none")),
-        *(["attention"] * gan.attention),
-        f"{gan.discriminator_norm} norm in D",
-    ]
+    """One line for people: every choice, and what the pair weighs."""
+    weight = cost(architecture.gan)
+    choices = ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in architecture.point().items()
+    )
     return (
-        f"{gan.family} {gan.generator_width}/{gan.discriminator_width}, z {gan.z_dim},"
-        f" {', '.join(extras)};"
-        f" {weight.generator_parameters / 1e6:.2f} + {weight.discriminator_parameters / 1e6:.2f} M"
-        f" parameters, {weight.generator_flops / 1e6:.0f} MFLOP an image;"
-        f" {point['loss']}, gamma {point['gamma']:g}, lr {point['lr']:g}, alpha"
-        f" {point['alpha']:.2f}, batch {point['batch_size']}, augmentation to"
-        f" {point['augment_p_end']:g}, D steps {point['discriminator_steps']}"
+        f"{choices}; {weight.generator_parameters / 1e6:.2f} +"
+        f" {weight.discriminator_parameters / 1e6:.2f} M parameters,"
+        f" {weight.generator_flops / 1e6:.0f} MFLOP an image"
     )
 
 

@@ -25,9 +25,8 @@ def saved() -> bytes:
 def test_a_loaded_model_makes_the_same_images_to_a_level() -> None:
     torch.manual_seed(0)
     generator = Generator(replace(CONFIG, generator_width=16)).eval()
-    torch.nn.init.normal_(
-        next(generator.to_image.parameters())
-    )  # untrained, it paints grey on grey
+    # Untrained, it paints grey on grey.
+    torch.nn.init.normal_(next(generator.to_image.parameters()))
     model = load_model(save_model(generator, NAMES), torch.device("cpu"))
     assert model.categories == NAMES
     images, loaded = (sample(g, [1, 2], [0, 1]) for g in (generator, model.generator))

@@ -21,6 +21,7 @@ from models.search_space import (
     cost,
     decide,
     describe,
+    images_for,
     mutate,
     sample,
 )
@@ -144,6 +145,18 @@ def test_the_operations_of_a_dcgan_generator_are_those_counted_by_hand() -> None
     assert cost(gan).generator_flops == 2 * (stem + first + last)
 
 
+def test_equal_arithmetic_is_fewer_images_of_a_larger_pair() -> None:
+    start = preset()
+    assert images_for(10_000, start, start) == 10_000
+    # All but the image's own side of a network grows with the square of the width.
+    double = {"generator_width": 48, "discriminator_width": 48}
+    assert 2_500 < images_for(10_000, build(start.point() | double, start), start) < 3_300
+    deeper = build(start.point() | {"depth": 2}, start)
+    assert images_for(10_000, deeper, start) < 10_000
+    busier = build(start.point() | {"discriminator_steps": 2}, start)
+    assert images_for(10_000, busier, start) > 10_000  # a generator step shows twice as many
+
+
 def test_a_budget_changes_nothing_else() -> None:
     start = preset()
     recipe = start.budgeted(max_images=64, max_seconds=5.0, seed=9)
@@ -153,6 +166,9 @@ def test_a_budget_changes_nothing_else() -> None:
 
 
 def test_the_description_names_what_was_chosen() -> None:
-    text = describe(build(preset().point() | {"attention": True, "gamma": 0.6}, preset()))
-    for word in ("residual 24/24", "attention", "gamma 0.6", "M parameters", "MFLOP"):
-        assert word in text
+    point = preset().point() | {"attention": True, "gamma": 0.6}
+    text = describe(build(point, preset()))
+    for words in ("generator_width 24", "attention True", "gamma 0.6,", "alpha 0.5,"):
+        assert words in text
+    weight = cost(build(point, preset()).gan)
+    assert f"{weight.generator_parameters / 1e6:.2f} + " in text
