@@ -29,14 +29,15 @@ from models.metrics import (
     overlap,
 )
 from models.sample import sample_batch
-from models.steps import Steps, scaled
+from models.steps import Steps, run, scaled
 
 # Far above any seed that a person types, so that no scored z was looked at before.
 FIRST_SEED = 2**40
 LOOK_SEED = 2**41  # of other images: what is looked at while training is not what is scored
 LOOKED_AT = 1000  # photos at most, for numbers while a training goes on
 COLLAPSED = 0.5  # of the photos' diversity; below, the alarm rings
-AT_ONCE = 2000  # images generated or looked at between two signs of life
+AT_ONCE = 2000  # photos looked at between two signs of life
+GENERATED_AT_ONCE = 250  # images; a large generator takes seconds for them on a CPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +133,7 @@ def _compare(photos: Photos, images: Tensor, fake: Tensor, labels: Tensor) -> Ev
 def evaluate(generator: Generator, photos: Photos) -> Steps[tuple[Report, bytes]]:
     """All numbers of one model, the floor beside them, and the sheet of `models.memorisation`."""
     held_out, training = photos.held_out, photos.training
-    fakes = generate_like(generator, held_out)
-    yield 0.1
+    fakes = yield from scaled(generated(generator, held_out), 0.0, 0.1)
     fake_features = features_of(photos.extractor, fakes)
     model = _compare(photos, fakes, fake_features, held_out.labels)
     yield 0.2
@@ -195,10 +195,22 @@ def _floor(photos: Photos) -> Evaluation | None:
     return judge(photos, drawn.images, drawn.labels)
 
 
-def generate_like(generator: Generator, dataset: Dataset, first_seed: int = FIRST_SEED) -> Tensor:
+def generated(
+    generator: Generator, dataset: Dataset, first_seed: int = FIRST_SEED
+) -> Steps[Tensor]:
     """One image (N, C, R, R) for each photo of `dataset`, of the same category."""
-    seeds = range(first_seed, first_seed + len(dataset.labels))
-    return sample_batch(generator, seeds, dataset.labels.tolist())
+    labels, parts = dataset.labels, []
+    for start in range(0, len(labels), GENERATED_AT_ONCE):
+        yield start / len(labels)
+        chosen = labels[start : start + GENERATED_AT_ONCE].tolist()
+        first = first_seed + start
+        parts.append(sample_batch(generator, range(first, first + len(chosen)), chosen))
+    return torch.cat(parts)
+
+
+def generate_like(generator: Generator, dataset: Dataset, first_seed: int = FIRST_SEED) -> Tensor:
+    """`generated`, without the steps."""
+    return run(generated(generator, dataset, first_seed))
 
 
 def classification_accuracy_score(
@@ -209,15 +221,8 @@ def classification_accuracy_score(
     Paper: "Classification Accuracy Score for Conditional Generative Models" - Ravuri and Vinyals,
     2019 (https://arxiv.org/abs/1905.10887). It sees one image for each training photo.
     """
-    labels = photos.training.labels
-    first_seed, parts = FIRST_SEED + 2**30, []
-    for start in range(0, len(labels), AT_ONCE):
-        chosen = labels[start : start + AT_ONCE]
-        seeds = range(first_seed + start, first_seed + start + len(chosen))
-        parts.append(sample_batch(generator, seeds, chosen.tolist()))
-        yield 0.5 * start / len(labels)
-    generated = Dataset(
-        images=torch.cat(parts), labels=labels, categories=photos.training.categories
-    )
-    network = yield from scaled(fitted(Classifier(config), generated), 0.5)
+    first_seed = FIRST_SEED + 2**30
+    images = yield from scaled(generated(generator, photos.training, first_seed), 0.0, 0.5)
+    shown = replace(photos.training, images=images)
+    network = yield from scaled(fitted(Classifier(config), shown), 0.5)
     return accuracy(network, photos.held_out.images, photos.held_out.labels)

@@ -1,25 +1,38 @@
 """The rungs of a search: who trains which candidate next, and what was found out.
 
-An Optuna storage holds it all, a study for each rung. Its trials are what processes agree by: each
-is created by exactly one of them, and their numbers say which came first.
+An Optuna storage holds it all, a study for each rung and one for the final trainings. Its trials
+are what processes agree by: each is created by exactly one of them, and their numbers say which
+came first.
 """
 
 import json
+import logging
+import random
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from models.search_space import SPACE, Choice, Point, decide
-from models.trials import WORST, Limits, Trial, ranked
+from models.search_space import SPACE, Choice, Point, decide, mutate
+from models.trials import Goal, Trial, ranked
+
+logger = logging.getLogger(__name__)
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # it writes a line for every study and trial
 
-Strategy = Literal["tpe", "random"]
+Strategy = Literal["evolution", "tpe", "random"]
+
+POPULATION = 8  # the best candidates, of which one is varied
+MOST_MUTATIONS = 10
+MOST_ASKED = 20  # candidates for each that may be trained; the others exceed the limits
+NAMELESS_AFTER = timedelta(seconds=60)  # a trial whose process died before it could say who it is
 
 
 @dataclass(frozen=True)
@@ -29,6 +42,7 @@ class Claim:
     rung: int
     candidate: int
     point: Point
+    seed: int
     asked: optuna.Trial
 
 
@@ -36,44 +50,57 @@ class Rungs:
     """One process's view of a search; `name` and `storage` are what its processes share."""
 
     def __init__(
-        self, name: str, storage: BaseStorage, count: int, strategy: Strategy, seed: int
+        self, name: str, storage: BaseStorage, count: int, goal: Goal, strategy: Strategy, seed: int
     ) -> None:
+        self.goal = goal
+        self._strategy = strategy
+        self._seed = seed
         self._studies = [
             optuna.create_study(
                 study_name=f"{name}/{rung}",
                 storage=storage,
                 sampler=_sampler(strategy, seed),
-                directions=["minimize"] * 3,
+                directions=["minimize"] * len(goal.objectives),
                 load_if_exists=True,
             )
-            for rung in range(count)
+            for rung in range(count + 1)
         ]
+        self._finals = self._studies.pop()
 
     def __len__(self) -> int:
         return len(self._studies)
 
     def trials(self, rung: int) -> list[Trial]:
-        """What was found out on one rung, so far."""
-        done = self._studies[rung].get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        """What was found out on one rung, so far; above the highest are the final trainings."""
+        study = self._all[rung]
+        done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return [Trial(**json.loads(found.user_attrs["trial"])) for found in done]
 
-    def best(self, limits: Limits) -> list[Trial]:
+    def finals(self) -> list[Trial]:
+        """The final trainings that are done."""
+        return self.trials(len(self))
+
+    def best(self) -> list[Trial]:
         """Candidates as far as they were trained, the best of the highest rung first."""
         seen: set[int] = set()
         order: list[Trial] = []
         for rung in reversed(range(len(self))):
             found = [t for t in self.trials(rung) if t.candidate not in seen]
-            order += ranked(found, limits)
+            order += ranked(found, self.goal)
             seen |= {trial.candidate for trial in found}
         return order
 
-    def rise(self, owner: str, keep: int, limits: Limits) -> Claim | None:
+    def is_idle(self) -> bool:
+        """Whether no process is in the middle of a training."""
+        return not any(True for _ in self._running())
+
+    def rise(self, owner: str, keep: int) -> Claim | None:
         """Take the best candidate that may go up, from as high as there is one.
 
         One in `keep` goes up, judged by what is known at that moment: a few more do so in the end.
         """
         for rung in reversed(range(1, len(self))):
-            for below in self._may_rise(rung - 1, keep, limits):
+            for below in self._may_rise(rung - 1, keep):
                 study = self._studies[rung]
                 study.enqueue_trial({}, {"candidate": below.candidate})
                 asked = study.ask()  # perhaps what another process put there
@@ -84,61 +111,128 @@ class Rungs:
                     study.tell(asked, state=TrialState.FAIL)
                     continue
                 points = {trial.candidate: trial.point for trial in self.trials(0)}
-                return Claim(rung, candidate, points[candidate], asked)
+                return Claim(rung, candidate, points[candidate], self._seed, asked)
         return None
 
     def begin(self, owner: str, first: Point, max_trials: int) -> Claim | None:
-        """Take a new candidate, `first` before all others; None where there are enough."""
+        """Take a new candidate, `first` before all others; None where enough were trained."""
         study = self._studies[0]
-        if len(_taken(study)) >= max_trials:
+        known = study.get_trials(deepcopy=False)
+        if len(_trained(study)) >= max_trials or len(known) >= MOST_ASKED * max_trials:
             return None
-        if not study.get_trials(deepcopy=False):
+        if not known:
             study.enqueue_trial(_encoded(first), skip_if_exists=True)
+        elif self._strategy == "evolution" and TrialState.WAITING not in {t.state for t in known}:
+            study.enqueue_trial(_encoded(self._variation(first, len(known))))
         asked = study.ask()
         asked.set_user_attr("owner", owner)
-        before = [trial for trial in _taken(study) if trial.number < asked.number]
+        before = [trial for trial in _trained(study) if trial.number < asked.number]
         if len(before) >= max_trials:  # another process was faster
             study.tell(asked, state=TrialState.FAIL)
             return None
         point = decide(lambda name, values: _suggest(asked, name, values))
-        return Claim(0, asked.number, point, asked)
+        return Claim(0, asked.number, point, self._seed, asked)
 
-    def tell(self, claim: Claim, trial: Trial, limits: Limits) -> None:
-        """Record what came of a claim."""
-        claim.asked.set_user_attr("trial", json.dumps(asdict(trial)))
-        for name, part in limits.excess(trial).items():
-            claim.asked.set_constraint(name, part)
-        # What fails must not shine by being small or fast.
-        values = [WORST] * 3 if trial.error else list(trial.objectives)
-        self._studies[claim.rung].tell(claim.asked, values)
+    def call(self, finalists: Sequence[Trial], seeds: Sequence[int]) -> None:
+        """Have finalists trained once more, to the end, with each of the seeds. Twice is once."""
+        if self._finals.get_trials(deepcopy=False):
+            return
+        for seed in seeds:
+            for trial in finalists:
+                what = {"candidate": trial.candidate, "point": trial.point, "seed": seed}
+                self._finals.enqueue_trial({}, what)
 
-    def release(self, owner: str) -> None:
-        """Give up what a process of this name had taken when it died."""
-        for rung, study in enumerate(self._studies):
-            for lost in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                if lost.user_attrs.get("owner") == owner:
-                    if rung == 0:
-                        study.enqueue_trial(lost.params)
-                    study.tell(lost.number, state=TrialState.FAIL)
+    def are_called(self) -> bool:
+        """Whether the search has given way to the final trainings."""
+        return bool(self._finals.get_trials(deepcopy=False))
 
-    def _may_rise(self, rung: int, keep: int, limits: Limits) -> list[Trial]:
+    def finish(self, owner: str) -> Claim | None:
+        """Take one of the final trainings; None where none is left."""
+        if not self._finals.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            return None
+        asked = self._finals.ask()
+        asked.set_user_attr("owner", owner)
+        what = asked.user_attrs
+        if "candidate" not in what:  # others have taken all that there were
+            self._finals.tell(asked, state=TrialState.FAIL)
+            return None
+        return Claim(len(self), what["candidate"], what["point"], what["seed"], asked)
+
+    def tell(self, claim: Claim, trial: Trial) -> None:
+        """Record what came of a claim, unless it was taken for dead and released."""
+        try:
+            claim.asked.set_user_attr("trial", json.dumps(asdict(trial)))
+            claim.asked.set_user_attr("trained", trial.is_trained)
+            for name, part in self.goal.excess(trial).items():
+                claim.asked.set_constraint(name, part)
+            self._all[claim.rung].tell(claim.asked, self.goal.values(trial))
+        except UpdateFinishedTrialError:
+            logger.warning("candidate %d had been given to another process", claim.candidate)
+
+    def release(self, is_alive: Callable[[str], bool]) -> None:
+        """Give up what processes had taken that died since; `is_alive` knows by their names."""
+        for study, lost in self._running():
+            owner = lost.user_attrs.get("owner")
+            if not (_is_old(lost) if owner is None else not is_alive(owner)):
+                continue
+            if study is self._studies[0]:
+                study.enqueue_trial(lost.system_attrs.get("fixed_params", {}) | lost.params)
+            elif study is self._finals and "candidate" in lost.user_attrs:
+                what = {name: lost.user_attrs[name] for name in ("candidate", "point", "seed")}
+                study.enqueue_trial({}, what)
+            study.tell(lost.number, state=TrialState.FAIL)
+
+    @property
+    def _all(self) -> list[Study]:
+        return [*self._studies, self._finals]
+
+    def _running(self) -> Iterator[tuple[Study, FrozenTrial]]:
+        for study in self._all:
+            for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                yield study, trial
+
+    def _may_rise(self, rung: int, keep: int) -> list[Trial]:
         """The best of a rung within the limits, one in `keep`, that nobody has taken further."""
         trials = self.trials(rung)
-        best = ranked(trials, limits)[: len(trials) // keep]
+        best = ranked(trials, self.goal)[: len(trials) // keep]
         risen = {trial.user_attrs["candidate"] for trial in _taken(self._studies[rung + 1])}
-        return [t for t in best if limits.hold(t) and t.candidate not in risen]
+        return [t for t in best if self.goal.holds(t) and t.candidate not in risen]
+
+    def _variation(self, first: Point, number: int) -> Point:
+        """A neighbour of one of the best candidates, as far as each was trained."""
+        source = random.Random(f"{self._seed}/{number}")
+        known = self.best()
+        tried = [trial.point for trial in known]
+        parents = [trial.point for trial in known if trial.error is None]
+        point = source.choice(parents[:POPULATION] or [first])
+        # Around a good point everything near may have been tried: then go further.
+        for _ in range(MOST_MUTATIONS):
+            point = mutate(point, source)
+            if point not in tried:
+                break
+        return point
 
 
 def _sampler(strategy: Strategy, seed: int) -> BaseSampler:
-    if strategy == "random":
-        return RandomSampler(seed)
-    # The liar gives trials that still run a poor value, so that processes try different things.
-    return TPESampler(seed=seed, constant_liar=True)
+    if strategy == "tpe":
+        # The liar gives trials that still run a poor value, so that processes try different things.
+        return TPESampler(seed=seed, constant_liar=True)
+    return RandomSampler(seed)
 
 
 def _taken(study: Study) -> list[FrozenTrial]:
     """Trials that are trained or being trained, also by others."""
     return study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.COMPLETE))
+
+
+def _trained(study: Study) -> list[FrozenTrial]:
+    """Those taken, but for what exceeded a limit and was not worth a training."""
+    return [trial for trial in _taken(study) if trial.user_attrs.get("trained", True)]
+
+
+def _is_old(trial: FrozenTrial) -> bool:
+    started = trial.datetime_start
+    return started is None or datetime.now(UTC) - started.astimezone(UTC) > NAMELESS_AFTER
 
 
 def _suggest(asked: optuna.Trial, name: str, values: tuple[Choice, ...]) -> Choice:

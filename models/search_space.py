@@ -48,10 +48,6 @@ class Architecture:
     gan: GanConfig
     recipe: TrainConfig
 
-    def budgeted(self, max_images: int, max_seconds: float, seed: int) -> TrainConfig:
-        """The recipe for a training of this length."""
-        return replace(self.recipe, max_images=max_images, max_seconds=max_seconds, seed=seed)
-
     def point(self) -> Point:
         """Its place in the tree, by the names of `SPACE`."""
         values = {**asdict(self.gan), **asdict(self.recipe)}
@@ -149,23 +145,6 @@ def cost(gan: GanConfig) -> Cost:
         generator_flops=generating.get_total_flops(),
         discriminator_flops=judging.get_total_flops(),
     )
-
-
-def images_for(images: int, architecture: Architecture, standard: Architecture) -> int:
-    """How many images train `architecture` with the arithmetic that `images` cost `standard`."""
-    share = _step_flops(standard) / _step_flops(architecture)
-    return max(round(images * share), architecture.recipe.batch_size)
-
-
-def _step_flops(architecture: Architecture) -> float:
-    """Operations for one image shown. A backward pass costs two forward ones."""
-    weight, steps = cost(architecture.gan), architecture.recipe.remedies.discriminator_steps
-    # The discriminator's update sees a real and a fake image; the generator's goes through the
-    # fake's gradient, not that of the weights, and looks at the real one once.
-    generator, discriminator = weight.generator_flops, weight.discriminator_flops
-    update, through = 6 * discriminator, 3 * discriminator
-    extra_steps = (steps - 1) * (update + generator)
-    return (3 * generator + update + through + extra_steps) / steps
 
 
 def describe(architecture: Architecture) -> str:

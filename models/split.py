@@ -9,29 +9,39 @@ Shapes: N images, C channels, R resolution in pixels.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from models.datasets import Dataset
 from models.metrics import NEIGHBOURS
 
-HELD_OUT_SHARE = 0.1  # of each category
 FEWEST_HELD_OUT = NEIGHBOURS + 1  # photos
-MAX_HELD_OUT = 10_000  # photos; more would only make the judging slower
 
 
-def held_out_sizes(sizes: Sequence[int]) -> list[int]:
+@dataclass(frozen=True)
+class Holdout:
+    """How much is held out."""
+
+    share: float  # of each category
+    most: int  # photos; more would only make the judging slower
+
+
+REPORTED = Holdout(0.1, 10_000)  # what models are reported by
+SEARCHED = Holdout(0.2, 5000)  # of the rest, what a search compares its candidates by
+
+
+def held_out_sizes(sizes: Sequence[int], holdout: Holdout = REPORTED) -> list[int]:
     """How many photos of each category are held out, of so many; none where that cannot judge."""
-    share = min(HELD_OUT_SHARE, MAX_HELD_OUT / sum(sizes))
+    share = min(holdout.share, holdout.most / sum(sizes))
     held_out = [round(size * share) for size in sizes]
     if min(held_out) < 1 or sum(held_out) < FEWEST_HELD_OUT:
         return [0] * len(sizes)
     return held_out
 
 
-def split(dataset: Dataset) -> tuple[Dataset, Dataset | None]:
-    """A training part, and a held-out part with HELD_OUT_SHARE of every category.
+def split(dataset: Dataset, holdout: Holdout = REPORTED) -> tuple[Dataset, Dataset | None]:
+    """A training part, and a held-out part with the same share of every category.
 
     The second is None where it would lack a category or be too small to judge by.
     """
@@ -39,7 +49,7 @@ def split(dataset: Dataset) -> tuple[Dataset, Dataset | None]:
         torch.nonzero(dataset.labels == label).flatten().tolist()
         for label in range(len(dataset.categories))
     ]
-    sizes = held_out_sizes([len(group) for group in groups])
+    sizes = held_out_sizes([len(group) for group in groups], holdout)
     if not any(sizes):
         return dataset, None
     pixels = dataset.images.numpy()

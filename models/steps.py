@@ -7,13 +7,13 @@ Result = TypeVar("Result")
 Steps = Generator[float, None, Result]
 
 
-def scaled(steps: Steps[Result], start: float) -> Steps[Result]:
-    """The steps of a part that begins at `start` and ends at 1."""
+def scaled(steps: Steps[Result], start: float, end: float = 1.0) -> Steps[Result]:
+    """The steps of a part that takes the share from `start` to `end`."""
     while True:
         try:
-            yield start + (1 - start) * next(steps)
-        except StopIteration as end:
-            result: Result = end.value
+            yield start + (end - start) * next(steps)
+        except StopIteration as stop:
+            result: Result = stop.value
             return result
 
 

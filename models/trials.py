@@ -4,17 +4,23 @@ Non-dominated fronts: "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA
 2002 (https://doi.org/10.1109/4235.996017).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
 
 from models.search_space import Point
+
+Metric = Literal["kid", "latency_ms", "parameters"]
+METRICS: tuple[Metric, ...] = ("kid", "latency_ms", "parameters")  # smaller is better
 
 WORST = 1e9  # every objective of a candidate that could not be trained
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One candidate after the training of one rung; all three objectives are minimised."""
+    """One candidate after one training, or after one rung of it."""
 
     candidate: int
     rung: int
@@ -24,64 +30,81 @@ class Trial:
     kid: float  # in the features of the search's own extractor
     latency_ms: float  # median, one image
     parameters: int  # of the generator
+    seed: int = 0  # of the training
     error: str | None = None  # why it could not be trained
 
     @property
-    def objectives(self) -> tuple[float, float, float]:
-        """What is minimised."""
-        return self.kid, self.latency_ms, float(self.parameters)
-
-    def dominates(self, other: "Trial") -> bool:
-        """Nowhere worse, somewhere better."""
-        pairs = list(zip(self.objectives, other.objectives, strict=True))
-        return all(mine <= theirs for mine, theirs in pairs) and any(
-            mine < theirs for mine, theirs in pairs
-        )
+    def is_trained(self) -> bool:
+        """Whether anything was shown to it; what exceeds a limit is not worth a training."""
+        return self.images > 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a winner must not exceed; None: anything goes."""
+class Goal:
+    """What a search minimises, and the limits its winner must keep; None: there is none."""
 
+    objectives: tuple[Metric, ...] = METRICS
     latency_ms: float | None = None
-    parameters: int | None = None
+    parameters: float | None = None
 
     def __post_init__(self) -> None:
-        for name, limit in (("latency_ms", self.latency_ms), ("parameters", self.parameters)):
-            if limit is not None and limit <= 0:
+        if "kid" not in self.objectives or not set(self.objectives) <= set(METRICS):
+            raise ValueError(f"objectives must be kid, and of {METRICS}; got {self.objectives}")
+        for name, limit in self.limits.items():
+            if limit <= 0:
                 raise ValueError(f"the limit of {name} must be positive; got {limit}")
 
-    def excess(self, trial: Trial) -> dict[str, float]:
-        """By how many parts each limit is exceeded; at most 0 where it holds."""
-        measured = {"latency_ms": trial.latency_ms, "parameters": float(trial.parameters)}
-        limits = {"latency_ms": self.latency_ms, "parameters": self.parameters}
-        return {
-            name: measured[name] / limit - 1 for name, limit in limits.items() if limit is not None
+    @property
+    def limits(self) -> dict[Metric, float]:
+        """Those that are set."""
+        limits: dict[Metric, float | None] = {
+            "latency_ms": self.latency_ms,
+            "parameters": self.parameters,
         }
+        return {name: limit for name, limit in limits.items() if limit is not None}
 
-    def hold(self, trial: Trial) -> bool:
+    def values(self, trial: Trial) -> list[float]:
+        """What is minimised. What failed must not shine by being small or fast."""
+        if trial.error is not None:
+            return [WORST] * len(self.objectives)
+        return [float(getattr(trial, name)) for name in self.objectives]
+
+    def excess(self, trial: Trial) -> dict[Metric, float]:
+        """By how many parts each limit is exceeded; at most 0 where it holds."""
+        return {name: getattr(trial, name) / limit - 1 for name, limit in self.limits.items()}
+
+    def holds(self, trial: Trial) -> bool:
         """Whether the candidate could be trained and keeps to every limit."""
         return trial.error is None and all(part <= 0 for part in self.excess(trial).values())
 
 
-def pareto_front(trials: Sequence[Trial], limits: Limits) -> list[Trial]:
+def pareto_front(trials: Sequence[Trial], goal: Goal) -> list[Trial]:
     """Those within the limits that no other one dominates, the lowest KID first."""
-    held = [trial for trial in trials if limits.hold(trial)]
-    front = [t for t in held if not any(other.dominates(t) for other in held)]
-    return sorted(front, key=lambda trial: trial.kid)
+    return next(_fronts([trial for trial in trials if goal.holds(trial)], goal), [])
 
 
-def ranked(trials: Sequence[Trial], limits: Limits) -> list[Trial]:
+def ranked(trials: Sequence[Trial], goal: Goal) -> list[Trial]:
     """The best first: front by front and by KID within one, then those beyond the limits."""
-    rest = [trial for trial in trials if limits.hold(trial)]
-    beyond = [trial for trial in trials if not limits.hold(trial)]
-    order: list[Trial] = []
-    while rest:
-        front = pareto_front(rest, limits)
-        order += front
-        rest = [trial for trial in rest if trial not in front]
+    held = [trial for trial in trials if goal.holds(trial)]
+    beyond = [trial for trial in trials if not goal.holds(trial)]
 
     def badness(trial: Trial) -> tuple[bool, float, float]:
-        return trial.error is not None, max(limits.excess(trial).values(), default=0), trial.kid
+        return trial.error is not None, max(goal.excess(trial).values(), default=0), trial.kid
 
-    return order + sorted(beyond, key=badness)
+    in_order = [trial for front in _fronts(held, goal) for trial in front]
+    return in_order + sorted(beyond, key=badness)
+
+
+def _fronts(trials: list[Trial], goal: Goal) -> Iterator[list[Trial]]:
+    """The non-dominated ones, then those that only these dominate, and so on; each by KID."""
+    values = np.array([goal.values(trial) for trial in trials])
+    if not trials:
+        return
+    # dominates[i, j]: trial i is nowhere worse than j, and somewhere better.
+    nowhere_worse = (values[:, None] <= values).all(axis=-1)
+    dominates = np.asarray(nowhere_worse & (values[:, None] < values).any(axis=-1))
+    left = np.ones(len(trials), dtype=bool)
+    while left.any():
+        front = left & ~dominates[left].any(0)
+        yield sorted((trials[i] for i in np.flatnonzero(front)), key=lambda trial: trial.kid)
+        left &= ~front

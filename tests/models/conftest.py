@@ -4,6 +4,10 @@ import pytest
 import torch
 
 from models.datasets import Dataset
+from models.evaluation import Photos, see
+from models.extractor import fit_extractor
+from models.split import split
+from models.steps import run
 
 
 @pytest.fixture
@@ -15,3 +19,27 @@ def squares() -> Dataset:
         column = 2 + 12 * label
         images[index, :, 8:20, column : column + 12] = 255 - index
     return Dataset(images=images, labels=labels, categories=("left", "right"))
+
+
+@pytest.fixture(scope="session")
+def photos() -> Photos:
+    """Left and right halves that are bright, 60 of each, seen through a CNN."""
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 60, (120, 1, 28, 28), generator=random)
+    images[::2, ..., :14] += 180
+    images[1::2, ..., 14:] += 180
+    dataset = Dataset(
+        images=images.to(torch.uint8), labels=torch.arange(120) % 2, categories=("left", "right")
+    )
+    training, held_out = split(dataset)
+    assert held_out is not None
+    extractor = run(fit_extractor(training, len(held_out.labels)))
+    return run(see(extractor, training, held_out))
+
+
+@pytest.fixture
+def quick_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speeds and latencies from a few steps, where a test does not look at them."""
+    monkeypatch.setattr("models.pace.WARM_UP_STEPS", 0)
+    monkeypatch.setattr("models.pace.TIMED_STEPS", 2)
+    monkeypatch.setattr("models.search.TIMED", 3)

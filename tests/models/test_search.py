@@ -1,49 +1,43 @@
 """The search: it climbs, shares, survives, and judges what failed as worst."""
 
 import itertools
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 
+import optuna
 import pytest
-import torch
+from optuna import create_study
 from optuna.storages import BaseStorage, InMemoryStorage
 
-from models.datasets import Dataset
-from models.evaluation import Photos, see
-from models.extractor import fit_extractor
+import models.rungs
+from models.checkpoint import load_state
+from models.classifier import features_of
+from models.evaluation import Photos, generate_like
 from models.gan import Generator
+from models.metrics import kernel_distance
 from models.presets import preset_config, preset_recipe
 from models.rungs import Rungs, Strategy
-from models.search import SearchConfig, SearchProgress, latency_ms, search
-from models.search_space import Architecture, build, images_for
-from models.split import split
-from models.steps import run
-from models.trials import WORST, Limits, Trial, ranked
+from models.search import FIRST_SEED, SearchConfig, SearchProgress, latency_ms, search
+from models.search_space import Architecture, Point, build
+from models.state import initial_state
+from models.train import train
+from models.trials import WORST, Goal, Trial, ranked
+
+pytestmark = pytest.mark.usefixtures("quick_measuring")
 
 START = Architecture(
     gan=preset_config("fast", 28, 1, 2), recipe=preset_recipe(28, 100, max_images=2000)
 )
+ANYTHING = Goal()
 CONFIG = SearchConfig(max_trials=9, rungs=(64, 128, 256))
 
 
-@pytest.fixture(scope="module")
-def photos() -> Photos:
-    """Left and right halves that are bright, 60 of each."""
-    random = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 60, (120, 1, 28, 28), generator=random)
-    images[::2, ..., :14] += 180
-    images[1::2, ..., 14:] += 180
-    dataset = Dataset(
-        images=images.to(torch.uint8), labels=torch.arange(120) % 2, categories=("left", "right")
-    )
-    training, held_out = split(dataset)
-    assert held_out is not None
-    extractor = run(fit_extractor(training, len(held_out.labels)))
-    return run(see(extractor, training, held_out))
-
-
-def rungs(storage: BaseStorage, strategy: Strategy = "tpe", count: int = 3) -> Rungs:
-    return Rungs("search", storage, count, strategy, seed=0)
+def rungs(
+    storage: BaseStorage, strategy: Strategy = "evolution", count: int = 3, goal: Goal = ANYTHING
+) -> Rungs:
+    return Rungs("search", storage, count, goal, strategy, seed=0)
 
 
 def searching(
@@ -64,7 +58,7 @@ def finished(steps: Iterator[SearchProgress]) -> list[Trial]:
 def has_climbed(shared: Rungs) -> bool:
     """Whether all candidates were tried, and the best third of each rung is on the next one."""
     below, above = shared.trials(0), shared.trials(1)
-    best = {trial.candidate for trial in ranked(below, Limits())[:3]}
+    best = {trial.candidate for trial in ranked(below, Goal())[:3]}
     risen = {trial.candidate for trial in above}
     return (
         len(below) == 9
@@ -78,22 +72,27 @@ def test_a_third_climbs_each_rung_and_the_default_comes_first(photos: Photos) ->
     trials = finished(searching(photos, shared, {}))
     assert has_climbed(shared)
     assert trials[0].point == START.point()
-    assert trials[0].images == 64
-    for trial in trials:
-        wanted = images_for(CONFIG.rungs[trial.rung], build(trial.point, START), START)
-        assert wanted <= trial.images < wanted + 64  # whole batches
-    best = shared.best(Limits())
+    of_default = [(trial.rung, trial.images) for trial in trials if trial.candidate == 0]
+    assert of_default == [(0, 64), (1, 128), (2, 256)][: len(of_default)]
+    assert len(of_default) > 0
+    best = shared.best()
     assert [trial.rung for trial in best] == sorted((t.rung for t in best), reverse=True)
     assert sorted(t.candidate for t in best) == sorted(t.candidate for t in shared.trials(0))
 
 
 def test_a_training_made_longer_equals_one_that_never_stopped(photos: Photos) -> None:
-    climbing = replace(CONFIG, max_trials=2, keep=2, rungs=(64, 128))
-    risen = finished(searching(photos, rungs(InMemoryStorage(), count=2), {}, climbing))[-1]
-    assert (risen.rung, risen.point) == (1, START.point())
-    whole = replace(CONFIG, max_trials=1, rungs=(128,))
-    (straight,) = finished(searching(photos, rungs(InMemoryStorage(), count=1), {}, whole))
-    assert (risen.images, risen.kid) == (straight.images, straight.kid)
+    climbing, states = replace(CONFIG, max_trials=2, keep=2, rungs=(64, 128)), dict[str, bytes]()
+    above = finished(searching(photos, rungs(InMemoryStorage(), count=2), states, climbing))[-1]
+    assert above.rung == 1
+    first = load_state(states[str(above.candidate)])
+    assert first.images < above.images
+    climber = build(above.point, START)
+    whole = initial_state(climber.gan, replace(first.config, max_images=above.images))
+    for _ in train(whole, photos.training):
+        pass
+    images = generate_like(whole.ema, photos.held_out, FIRST_SEED)
+    fake = features_of(photos.extractor, images)
+    assert above.kid == kernel_distance(photos.features, fake).value
 
 
 def test_what_a_dead_process_was_training_is_trained_again(photos: Photos) -> None:
@@ -101,8 +100,8 @@ def test_what_a_dead_process_was_training_is_trained_again(photos: Photos) -> No
     dying = searching(photos, rungs(storage), states, owner="first")
     next(dying)  # in the middle of the default
     survivor = rungs(storage)
-    survivor.release("somebody else")
-    survivor.release("first")
+    survivor.release(lambda owner: owner == "first")
+    survivor.release(lambda owner: owner != "first")
     trials = finished(searching(photos, survivor, states, owner="second"))
     assert trials[0].point == START.point()
     assert has_climbed(survivor)
@@ -111,12 +110,12 @@ def test_what_a_dead_process_was_training_is_trained_again(photos: Photos) -> No
 def test_what_was_lost_on_a_higher_rung_rises_again(photos: Photos) -> None:
     storage, states = InMemoryStorage(), dict[str, bytes]()
     for step in searching(photos, rungs(storage), states, owner="first"):
-        if step.rung == 1:
+        if step.claim.rung == 1:
             break
     survivor = rungs(storage)
-    survivor.release("first")
+    survivor.release(lambda owner: owner != "first")
     trials = finished(searching(photos, survivor, states, owner="second"))
-    assert (trials[0].candidate, trials[0].rung) == (step.candidate, 1)
+    assert (trials[0].candidate, trials[0].rung) == (step.claim.candidate, 1)
     assert has_climbed(survivor)
 
 
@@ -139,28 +138,84 @@ def test_two_processes_share_a_search_and_train_nothing_twice(photos: Photos) ->
 def test_a_candidate_that_cannot_be_trained_is_the_worst_and_the_search_goes_on(
     photos: Photos,
 ) -> None:
-    hopeless = replace(START, recipe=replace(START.recipe, lr_end=1e30, anneal_images=1))
-    config = replace(CONFIG, max_trials=2, rungs=(64,))
+    hopeless = replace(START, recipe=replace(START.recipe, lr_end=1e30))
+    config = replace(CONFIG, max_trials=2, rungs=(320,))
     shared = rungs(InMemoryStorage(), count=1)
     trials = finished(searching(photos, shared, {}, config, hopeless))
     assert len(trials) == 2
     for trial in trials:
         assert trial.kid == WORST
         assert "not finite" in (trial.error or "")
-    assert not any(Limits().hold(trial) for trial in shared.best(Limits()))
+    assert not any(Goal().holds(trial) for trial in shared.best())
 
 
-def test_candidates_beyond_a_limit_do_not_climb(photos: Photos) -> None:
-    most = 300_000
-    config = replace(CONFIG, max_trials=12, limits=Limits(parameters=most))
-    shared = rungs(InMemoryStorage(), "random")
+def test_candidates_beyond_a_limit_are_not_worth_a_training(photos: Photos) -> None:
+    most = 600_000
+    config = replace(CONFIG, max_trials=3)
+    shared = rungs(InMemoryStorage(), "random", goal=Goal(parameters=most))
     finished(searching(photos, shared, {}, config))
-    below, above = shared.trials(0), shared.trials(1)
-    assert any(trial.parameters > most for trial in below)
-    assert any(trial.parameters <= most for trial in below)
-    assert above
-    assert all(trial.parameters <= most for trial in above)
-    assert shared.best(config.limits)[0].parameters <= most
+    trained = [trial for trial in shared.trials(0) if trial.is_trained]
+    refused = [trial for trial in shared.trials(0) if not trial.is_trained]
+    assert len(trained) == 3
+    assert all(trial.parameters <= most for trial in trained)
+    assert refused
+    assert all(trial.parameters > most and trial.kid == WORST for trial in refused)
+    assert shared.best()[0].parameters <= most
+
+
+def test_a_limit_that_nothing_meets_ends_the_search(photos: Photos) -> None:
+    shared = rungs(InMemoryStorage(), "evolution", goal=Goal(latency_ms=1e-6))
+    finished(searching(photos, shared, {}, replace(CONFIG, max_trials=2)))
+    assert not any(trial.is_trained for trial in shared.trials(0))
+    assert len(shared.trials(0)) == 40
+
+
+def test_evolution_varies_the_best_and_tries_nothing_twice(photos: Photos) -> None:
+    shared = rungs(InMemoryStorage(), "evolution", count=1)
+    config = replace(CONFIG, max_trials=8, rungs=(32,))
+    trials = finished(searching(photos, shared, {}, config))
+    points = [tuple(trial.point.items()) for trial in trials]
+    assert len(set(points)) == 8
+
+    def distance(one: Point, other: Point) -> int:
+        return sum(one[name] != other[name] for name in one)
+
+    for number, trial in enumerate(trials[1:], start=1):
+        # One choice is another, and with it what that choice rules out.
+        assert min(distance(trial.point, earlier.point) for earlier in trials[:number]) <= 8
+    assert max(distance(START.point(), trial.point) for trial in trials) > 1
+
+
+def test_a_process_that_died_before_it_said_its_name_loses_nothing(
+    photos: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = InMemoryStorage()
+    study = create_study(study_name="search/0", storage=storage, directions=["minimize"] * 3)
+    dying = rungs(storage)
+    monkeypatch.setattr(optuna.Trial, "set_user_attr", lambda *_: sys.exit())
+    with pytest.raises(SystemExit):
+        dying.begin("first", START.point(), 9)
+    monkeypatch.undo()
+    survivor = rungs(storage)
+    survivor.release(lambda _: False)
+    assert not survivor.is_idle()  # it may yet say who it is
+    monkeypatch.setattr(models.rungs, "NAMELESS_AFTER", timedelta())
+    survivor.release(lambda _: False)
+    assert survivor.is_idle()
+    (trial,) = finished(searching(photos, survivor, {}, replace(CONFIG, max_trials=1, rungs=(32,))))
+    assert trial.point == START.point()
+    assert len(study.trials) == 2
+
+
+def test_what_was_taken_for_dead_is_not_told_twice(photos: Photos) -> None:
+    storage, config = InMemoryStorage(), replace(CONFIG, max_trials=1, rungs=(32,))
+    slow = searching(photos, rungs(storage, count=1), {}, config, owner="slow")
+    next(slow)
+    survivor = rungs(storage, count=1)
+    survivor.release(lambda _: False)
+    (trial,) = finished(searching(photos, survivor, {}, config, owner="fast"))
+    finished(slow)
+    assert survivor.trials(0) == [trial]
 
 
 def test_a_search_that_is_out_of_time_begins_nothing(photos: Photos) -> None:
@@ -169,9 +224,10 @@ def test_a_search_that_is_out_of_time_begins_nothing(photos: Photos) -> None:
     assert finished(searching(photos, shared, {}, config)) == []
 
 
-def test_equal_seeds_ask_for_equal_candidates(photos: Photos) -> None:
+@pytest.mark.parametrize("strategy", ["evolution", "tpe", "random"])
+def test_equal_seeds_ask_for_equal_candidates(photos: Photos, strategy: Strategy) -> None:
     def points() -> list[object]:
-        shared = rungs(InMemoryStorage(), "random", 1)
+        shared = rungs(InMemoryStorage(), strategy, 1)
         config = replace(CONFIG, max_trials=4, rungs=(32,))
         return [trial.point for trial in finished(searching(photos, shared, {}, config))]
 
@@ -188,7 +244,7 @@ def test_the_latency_grows_with_the_network() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"max_trials": 0}, {"max_seconds": 0}, {"keep": 1}, {"rungs": ()}, {"rungs": (9, 3)}],
+    [{"max_trials": 0}, {"max_seconds": -1}, {"keep": 1}, {"rungs": ()}, {"rungs": (9, 3)}],
 )
 def test_an_impossible_search_is_refused(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must"):

@@ -21,7 +21,6 @@ from models.search_space import (
     cost,
     decide,
     describe,
-    images_for,
     mutate,
     sample,
 )
@@ -143,26 +142,6 @@ def test_the_operations_of_a_dcgan_generator_are_those_counted_by_hand() -> None
     # A transposed 4x4 convolution touches every tap for every input place.
     first, last = 8 * 4 * 16 * 7 * 7, 4 * 1 * 16 * 14 * 14
     assert cost(gan).generator_flops == 2 * (stem + first + last)
-
-
-def test_equal_arithmetic_is_fewer_images_of_a_larger_pair() -> None:
-    start = preset()
-    assert images_for(10_000, start, start) == 10_000
-    # All but the image's own side of a network grows with the square of the width.
-    double = {"generator_width": 48, "discriminator_width": 48}
-    assert 2_500 < images_for(10_000, build(start.point() | double, start), start) < 3_300
-    deeper = build(start.point() | {"depth": 2}, start)
-    assert images_for(10_000, deeper, start) < 10_000
-    busier = build(start.point() | {"discriminator_steps": 2}, start)
-    assert images_for(10_000, busier, start) > 10_000  # a generator step shows twice as many
-
-
-def test_a_budget_changes_nothing_else() -> None:
-    start = preset()
-    recipe = start.budgeted(max_images=64, max_seconds=5.0, seed=9)
-    assert (recipe.max_images, recipe.max_seconds, recipe.seed) == (64, 5.0, 9)
-    assert replace(recipe, max_images=start.recipe.max_images,
-                   max_seconds=start.recipe.max_seconds, seed=0) == start.recipe  # fmt: skip
 
 
 def test_the_description_names_what_was_chosen() -> None:

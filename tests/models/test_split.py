@@ -3,7 +3,7 @@
 import torch
 
 from models.datasets import Dataset
-from models.split import MAX_HELD_OUT, split
+from models.split import REPORTED, split
 
 
 def pixels_of(dataset: Dataset) -> set[bytes]:
@@ -57,5 +57,5 @@ def test_a_category_too_small_to_spare_a_photo_holds_nothing_out() -> None:
 
 def test_a_large_data_set_holds_out_no_more_than_is_judged() -> None:
     held_out = held_out_of(random_dataset(80_000, 40_000))
-    assert len(held_out.labels) == MAX_HELD_OUT
+    assert len(held_out.labels) == REPORTED.most
     assert torch.bincount(held_out.labels).tolist() == [6667, 3333]
