@@ -6,8 +6,9 @@ from typing import Annotated, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from models.sample import MAX_SEED
-from worker.jobs import JobError, JobProgress, JobRecord, TrainJob
+from worker.jobs import JobError, JobProgress, JobRecord
 from worker.registry import ModelCard
+from worker.requests import JobRequest
 
 MAX_SYNCHRONOUS_IMAGES = 64
 MAX_SIDE = 1024  # px
@@ -126,7 +127,7 @@ class JobView(BaseModel):
     metrics: dict[str, float]
     result: dict[str, JsonValue] | None
     error: JobError | None
-    request: TrainJob
+    request: JobRequest
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

@@ -11,6 +11,11 @@ def artifact_key(job_id: str, name: str) -> str:
     return f"{artifact_folder(job_id)}/{name}"
 
 
+def search_folder(job_id: str) -> str:
+    """What the processes of a search share; deleted when it has ended."""
+    return f"jobs/searches/{job_id}"
+
+
 def checkpoint_key(job_id: str) -> str:
     """The newest training state; deleted when the job has succeeded."""
     return f"jobs/checkpoints/{job_id}/state.safetensors"
@@ -19,10 +24,14 @@ def checkpoint_key(job_id: str) -> str:
 # By suffix, of the files of jobs and model versions. TensorBoard's have none that is a type.
 MEDIA_TYPES = {
     "png": "image/png",
+    "jpeg": "image/jpeg",
+    "webp": "image/webp",
+    "avif": "image/avif",
+    "json": "application/json",
     "jsonl": "application/x-ndjson",
     "vitrine": "application/octet-stream",
 }
-FILE_NAME = r"^[a-z0-9][a-z0-9.-]{0,80}\.(png|jsonl|vitrine)$"
+FILE_NAME = r"^[a-z0-9][a-z0-9.-]{0,80}\.(png|jpeg|webp|avif|json|jsonl|vitrine)$"
 
 
 def media_type(name: str) -> str:

@@ -14,8 +14,9 @@ from pydantic import BaseModel, JsonValue
 
 from models import datasets, images
 from models.archive import ArchiveLimits
-from models.split import held_out_sizes
-from worker.jobs import DatasetId, new_id, now
+from models.split import SEARCHED, held_out_sizes
+from worker.jobs import new_id, now
+from worker.requests import DatasetId
 from worker.storage import ObjectNotFound, Storage
 
 
@@ -43,8 +44,19 @@ class DatasetRecord(BaseModel):
     @property
     def training_images(self) -> int:
         """How many photos a job trains on; the others are held out to judge it."""
+        return sum(self._training_sizes)
+
+    @property
+    def is_searchable(self) -> bool:
+        """Whether a search can hold out photos once more, from those that a job trains on."""
+        sizes = self._training_sizes
+        return sum(sizes) < self.images and any(held_out_sizes(sizes, SEARCHED))
+
+    @property
+    def _training_sizes(self) -> list[int]:
         categories = datasets.DatasetReport.from_json(self.report).categories
-        return self.images - sum(held_out_sizes([category.images for category in categories]))
+        sizes = [category.images for category in categories]
+        return [size - out for size, out in zip(sizes, held_out_sizes(sizes), strict=True)]
 
 
 class DatasetStore:

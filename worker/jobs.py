@@ -1,14 +1,15 @@
-"""What a job is: the request of each type, the record, and its states."""
+"""What a job is: the record, and its states."""
 
 import secrets
 import time
 from datetime import UTC, datetime
-from typing import Annotated, ClassVar, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
+from pydantic import BaseModel, JsonValue
+
+from worker.requests import JobRequest, JobType
 
 JobStatus = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
-JobType = Literal["train"]
 
 TERMINAL: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -22,76 +23,6 @@ MOVES: dict[JobStatus, frozenset[JobStatus]] = {
     "failed": frozenset(),
     "cancelled": frozenset(),
 }
-
-ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-AliasName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
-DatasetId = Annotated[str, StringConstraints(pattern=r"^ds_[0-9a-z]{20}$")]
-JobId = Annotated[str, StringConstraints(pattern=r"^job_[0-9a-z]{20}$")]
-
-
-class CollapseRemedies(BaseModel):
-    """Remedies of mode collapse, all off by default: for a training whose alarm rings."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    clip_norm: Annotated[float, Field(ge=0, le=1e6)] = Field(
-        default=0.0, description="Largest norm of each network's gradient; 0 clips nothing."
-    )
-    discriminator_steps: Annotated[int, Field(ge=1, le=5)] = Field(
-        default=1, description="Discriminator steps a generator step, reached after 200,000 images."
-    )
-    instance_noise: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.0,
-        description="Standard deviation of noise on all images that the discriminator sees, gone"
-        " after 200,000 of them; black to white is 2.",
-    )
-    dynamic_lr: bool = Field(
-        default=False, description="Slow the learning of whichever network is far ahead."
-    )
-
-
-class TrainJob(BaseModel):
-    """Train a class-conditional GAN on a data set and register it as a new model version."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    dataset: DatasetId
-    model: ModelName
-    resolution: Literal[28, 32, 64, 128] = 64
-    preset: Literal["fast", "balanced", "best"] = "balanced"
-    loss: Literal["classic", "hinge", "relativistic"] | None = Field(
-        default=None, description="Adversarial loss; the preset's own where it is left out."
-    )
-    max_images: Annotated[int, Field(ge=1, le=50_000_000)] = 500_000
-    max_seconds: Annotated[int, Field(ge=1, le=86_400)] = 3600
-    batch_size: Annotated[int, Field(ge=2, le=512)] | None = Field(
-        default=None, description="The preset's own where it is left out."
-    )
-    augment_p: Annotated[float, Field(ge=0, le=0.8)] | None = Field(
-        default=None,
-        description="Probability of each augmentation inside the discriminator; where it is left"
-        " out, growing from 0 to 0.3 for small data sets and 0 for large ones.",
-    )
-    flip: bool = Field(default=True, description="Mirror half of the photos while training.")
-    balanced: bool = Field(default=True, description="Show every category equally often.")
-    remedies: CollapseRemedies = CollapseRemedies()
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    promote: AliasName | None = Field(
-        default=None, description="Point this alias at the new version when it is registered."
-    )
-    metadata: dict[str, JsonValue] = Field(default_factory=dict, max_length=32)
-
-    # The fields that change the preset's recipe, by the names that it gives them.
-    RECIPE: ClassVar = {
-        *("loss", "max_images", "max_seconds", "batch_size", "augment_p", "flip", "balanced"),
-        *("remedies", "seed"),
-    }
-
-    @model_validator(mode="after")
-    def _at_least_one_batch(self) -> "TrainJob":
-        if self.batch_size is not None and self.max_images < self.batch_size:
-            raise ValueError("max_images must be at least batch_size")
-        return self
 
 
 class JobProgress(BaseModel):
@@ -123,7 +54,7 @@ class JobRecord(BaseModel):
     metrics: dict[str, float] = {}
     result: dict[str, JsonValue] | None = None
     error: JobError | None = None
-    request: TrainJob
+    request: JobRequest
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None

@@ -13,18 +13,8 @@ from pydantic import JsonValue
 from redis import Redis, RedisError
 from redis.lock import Lock
 
-from worker.jobs import (
-    JobError,
-    JobProgress,
-    JobRecord,
-    JobStatus,
-    JobType,
-    TrainJob,
-    after_death,
-    move,
-    new_id,
-    now,
-)
+from worker.jobs import JobError, JobProgress, JobRecord, JobStatus, after_death, move, new_id, now
+from worker.requests import JobRequest, JobType
 from worker.storage import ObjectNotFound, Storage, StorageError
 
 logger = logging.getLogger(__name__)
@@ -49,7 +39,7 @@ class Ledger:
         self.redis = redis
         self.lease_ms = int(lease_s * 1000)
 
-    def create(self, job_type: JobType, request: TrainJob) -> JobRecord:
+    def create(self, job_type: JobType, request: JobRequest) -> JobRecord:
         """A new, queued job; durable when this returns."""
         record = JobRecord(id=new_id("job"), type=job_type, request=request, created_at=now())
         # Before the record: were Redis away after it, a job would run that the client was refused.
@@ -138,6 +128,10 @@ class Ledger:
     def is_leased(self, job_id: str) -> bool:
         """Whether a process has shown within the lease's time that it works on the job."""
         return bool(self.redis.exists(_lease_key(job_id)))
+
+    def lease(self, name: str) -> None:
+        """Show that the process of this name lives; jobs are leased by `claim` and `renew`."""
+        self.redis.set(_lease_key(name), 1, px=self.lease_ms)
 
     def drop_lease(self, job_id: str) -> None:
         """Declare the process that ran the job dead before its lease runs out."""

@@ -11,11 +11,12 @@ from datetime import timedelta
 from redis import Redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
-from rq import Queue
+from rq import Queue, Worker
 from rq.serializers import JSONSerializer
 
-from worker.jobs import JobRecord, JobStatus, JobType, TrainJob, now
+from worker.jobs import JobRecord, JobStatus, now
 from worker.ledger import Ledger
+from worker.requests import JobRequest, JobType
 from worker.settings import Settings
 from worker.storage import Storage
 
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 QUEUE_NAME = "vitrine"
 TASK = "worker.tasks.run_job"  # by name: who submits never imports what runs
+HELP_TASK = "worker.tasks.help_job"
 # A submit needs a moment between its record and its queue entry, a worker between entry and claim.
 REDELIVER_AFTER = timedelta(seconds=15)
 
@@ -41,7 +43,7 @@ class JobQueue:
             QUEUE_NAME, connection=redis_binary, serializer=JSONSerializer, default_timeout=-1
         )
 
-    def submit(self, job_type: JobType, request: TrainJob) -> JobRecord:
+    def submit(self, job_type: JobType, request: JobRequest) -> JobRecord:
         """Record the job, then deliver it. Once recorded it will run, whatever befalls Redis.
 
         Raises:
@@ -59,6 +61,31 @@ class JobQueue:
         # not delete that of another still on its way.
         delivery_id = f"{record.id}-{secrets.token_hex(4)}"
         self.queue.enqueue(TASK, record.id, job_id=delivery_id, result_ttl=0, failure_ttl=86_400)
+
+    def invite(self, job_id: str, wanted: int) -> None:
+        """See that so many helpers are at a job, or on their way to it."""
+        known = self._helpers(job_id)
+        waiting = set(self.queue.get_job_ids())
+        here = [name for name in known if name in waiting or self.ledger.is_leased(name)]
+        for gone in known - set(here):
+            self.ledger.redis.srem(_helpers_key(job_id), gone)
+        for _ in range(wanted - len(here)):
+            name = f"help-{job_id}-{secrets.token_hex(4)}"
+            self.ledger.redis.sadd(_helpers_key(job_id), name)
+            self.ledger.lease(name)  # until it has started
+            self.queue.enqueue(
+                HELP_TASK, job_id, name, job_id=name, result_ttl=0, failure_ttl=86_400
+            )
+
+    def workers(self) -> int:
+        """How many there are, busy or not."""
+        return Worker.count(queue=self.queue)
+
+    def dismiss(self, job_id: str) -> None:
+        """Call off the helpers that are still on their way; the others see that the job ends."""
+        for name in self._helpers(job_id):
+            self.queue.remove(name)
+        self.ledger.redis.delete(_helpers_key(job_id))
 
     def fetch(self, job_id: str) -> JobRecord:
         """See `Ledger.fetch`."""
@@ -108,7 +135,11 @@ class JobQueue:
 
     def _waiting(self) -> list[str]:
         """Ids of the jobs on the queue, in its order."""
+        # Those of helpers start with another word.
         return [delivery_id.split("-")[0] for delivery_id in self.queue.get_job_ids()]
+
+    def _helpers(self, job_id: str) -> set[str]:
+        return {str(name) for name in self.ledger.redis.smembers(_helpers_key(job_id))}
 
     def _is_undelivered(self, record: JobRecord, waiting: set[str]) -> bool:
         return record.id not in waiting and now() - record.created_at > REDELIVER_AFTER
@@ -118,6 +149,10 @@ class JobQueue:
         logger.warning("the process of job %s has died; it is %s", job_id, record.status)
         if record.status == "queued":
             self.deliver(record)
+
+
+def _helpers_key(job_id: str) -> str:
+    return f"vitrine:helpers:{job_id}"
 
 
 def connect(url: str, *, patience_s: float) -> Redis:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel, JsonValue
 
-from worker.jobs import AliasName, ModelName, now
+from worker.jobs import now
+from worker.requests import AliasName, ModelName
 from worker.storage import ObjectExists, ObjectNotFound, Storage
 
 PRODUCTION = "production"
@@ -48,6 +49,7 @@ class ModelCard(BaseModel):
     training: dict[str, JsonValue]
     data: dict[str, JsonValue]
     metrics: dict[str, JsonValue]
+    search: dict[str, JsonValue] | None = None  # how the architecture was found, where it was
     files: list[str] = []  # curves, nearest neighbours and what else was measured
 
 

@@ -21,7 +21,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from worker.jobs import now
-from worker.queue import QUEUE_NAME, JobQueue
+from worker.queue import HELP_TASK, QUEUE_NAME, JobQueue
 from worker.storage import StorageError
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class JobWorker(Worker):
         try:
             super().maintain_heartbeats(job, execution)
             if self._is_silent(job):
-                logger.error("job %s shows no sign of life; killing its process", _job_id(job))
+                logger.error("%s shows no sign of life; killing its process", _name(job))
                 self.kill_horse(signal.SIGKILL)
             self._reconcile()
         except (RedisConnectionError, RedisTimeoutError):
@@ -72,12 +72,15 @@ class JobWorker(Worker):
         """No lease, and time enough to have taken one: torch's import comes before the claim."""
         assert job.started_at is not None
         age_s = (now() - job.started_at.replace(tzinfo=UTC)).total_seconds()
-        return age_s > self.jobs.settings.lease_s and not self.jobs.ledger.is_leased(_job_id(job))
+        return age_s > self.jobs.settings.lease_s and not self.jobs.ledger.is_leased(_name(job))
 
     def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: object) -> None:
         """The horse died without a word: its job goes on in another one."""
         super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call] # the same
-        self.jobs.release_dead(_job_id(job))
+        if job.func_name == HELP_TASK:
+            self.jobs.ledger.drop_lease(_name(job))  # the job is its owner's
+        else:
+            self.jobs.release_dead(_name(job))
 
     def handle_warm_shutdown_request(self) -> None:
         """SIGTERM: the horse saves a checkpoint and hands its job back."""
@@ -92,5 +95,6 @@ class JobWorker(Worker):
         self._horse_pid = os.posix_spawn(sys.executable, command, os.environ, setpgroup=0)
 
 
-def _job_id(job: Job) -> str:
-    return str(job.args[0])
+def _name(job: Job) -> str:
+    """What the process is leased by: the job that it owns, or its own name as a helper."""
+    return str(job.args[-1])

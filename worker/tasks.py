@@ -13,9 +13,12 @@ from models.archive import DatasetError
 from models.checkpoint import CheckpointError
 from models.train import Diverged
 from worker.datasets import DatasetNotFound
-from worker.jobs import JobType
+from worker.lead import LimitsNotMet
 from worker.ledger import Claim, LeaseLost
 from worker.queue import JobQueue, open_queue
+from worker.requests import JobType
+from worker.searching import help_search, run_search
+from worker.seats import Seat
 from worker.settings import Settings
 from worker.storage import Storage, StorageError
 from worker.training import run_training
@@ -25,8 +28,9 @@ logger = logging.getLogger(__name__)
 
 PATIENCE_S = 60  # a job outlasts a Redis that is away for this long
 
-RUN: dict[JobType, Callable[[Claim, Storage, Settings, Callable[[], bool]], None]] = {
-    "train": run_training
+RUN: dict[JobType, Callable[[Claim, JobQueue, Callable[[], bool]], None]] = {
+    "train": run_training,
+    "nas": run_search,
 }
 
 # Failures that another attempt would only repeat, by the code a client sees.
@@ -36,22 +40,39 @@ FAILURES: dict[type[Exception], str] = {
     CheckpointError: "invalid_checkpoint",
     Diverged: "diverged",
     torch.OutOfMemoryError: "out_of_memory",
+    LimitsNotMet: "limits_not_met",
     ValueError: "invalid_request",
 }
 
 
 def run_job(job_id: str) -> None:
     """RQ entry point for every type of job; all about the job is in the ledger."""
-    settings = Settings()
-    assert settings.storage_url is not None
-    storage = Storage.open(settings.storage_url)
-    jobs = open_queue(settings, storage, patience_s=PATIENCE_S)
+    jobs = _open()
     claim = jobs.ledger.claim(job_id)
     if claim is None:
         logger.info("job %s is not to be run: already claimed, or ended", job_id)
         return
     with _terminated() as stop_requested, _settled(claim, jobs):
-        RUN[claim.record.type](claim, storage, settings, stop_requested)
+        RUN[claim.record.type](claim, jobs, stop_requested)
+
+
+def help_job(job_id: str, name: str) -> None:
+    """RQ entry point of a helper, leased by `name`, at a search that another process owns."""
+    jobs = _open()
+    seat = Seat(jobs.ledger, jobs.ledger.read(job_id), name)
+    try:
+        with _terminated() as stop_requested:
+            help_search(seat, jobs, stop_requested)
+    except (JobCancelled, JobInterrupted):
+        logger.info("%s has stopped", name)
+    finally:
+        seat.leave()
+
+
+def _open() -> JobQueue:
+    settings = Settings()
+    assert settings.storage_url is not None
+    return open_queue(settings, Storage.open(settings.storage_url), patience_s=PATIENCE_S)
 
 
 @contextmanager

@@ -6,51 +6,46 @@ A checkpoint holds all that the training needs. Whoever claims the job later goe
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 
 from models import training_log
-from models.card import Json, describe, sample_sheet
-from models.checkpoint import load_model, load_state, save_model, save_state
-from models.datasets import Dataset, read_images
-from models.evaluation import evaluate
-from models.gan import Generator
-from models.presets import preset_config, preset_recipe
-from models.remedies import Remedies
+from models.card import sample_sheet
+from models.checkpoint import load_state, save_state
+from models.datasets import Dataset
 from models.state import TrainState, initial_state
 from models.train import Progress, train
+from worker.architectures import architecture_of
 from worker.artifacts import artifact_key, checkpoint_key
 from worker.curves import draw, event_file
 from worker.datasets import DatasetRecord, DatasetStore
-from worker.jobs import JobProgress, TrainJob
-from worker.judging import Judge, prepare
+from worker.jobs import JobProgress
+from worker.judging import Judge, load_photos, prepare
 from worker.ledger import Claim
-from worker.registry import NewVersion, Registry
-from worker.settings import Settings
+from worker.queue import JobQueue
+from worker.registering import EVENTS, Trained, register
+from worker.requests import TrainJob
 from worker.storage import ObjectNotFound, Storage
 from worker.watch import JobCancelled, JobInterrupted, Watch
 
 SHEETS = 20  # sample sheets and looks at held-out photos over a whole training
 DRAW_EVERY_S = 30  # curves, which take half a second
-EVENTS = "events.out.tfevents.vitrine"  # TensorBoard knows its files by the first three words
 
 
-def run_training(
-    claim: Claim, storage: Storage, settings: Settings, stop_requested: Callable[[], bool]
-) -> None:
+def run_training(claim: Claim, jobs: JobQueue, stop_requested: Callable[[], bool]) -> None:
     """Train from the last checkpoint, or from the job's seed where there is none; register.
 
     Raises:
         JobCancelled: a client asked for it.
         JobInterrupted: `stop_requested` said so; a checkpoint is saved.
     """
+    storage = jobs.ledger.storage
     record = DatasetStore(storage).fetch(claim.record.request.dataset)
     watch = Watch(claim, stop_requested)
-    dataset = _load(storage, watch, record, claim.record.request.resolution)
+    dataset = load_photos(storage, watch, record, claim.record.request.resolution)
     training, judge = prepare(storage, watch, record.id, dataset)
     state = _resume_or_start(storage, claim, record, len(training.labels))
-    run = TrainingRun(watch, storage, state, tuple(record.categories), judge)
+    run = TrainingRun(claim, watch, state, tuple(record.categories), judge)
     try:
-        run.train(training, settings.checkpoint_every_s)
+        run.train(training, jobs.settings.checkpoint_every_s)
         run.register(record)
     except JobInterrupted:
         run.checkpoint()
@@ -65,15 +60,15 @@ class TrainingRun:
 
     def __init__(
         self,
+        claim: Claim,
         watch: Watch,
-        storage: Storage,
         state: TrainState,
         categories: tuple[str, ...],
         judge: Judge | None,
     ) -> None:
+        self.claim = claim
         self.watch = watch
-        self.claim = watch.claim
-        self.storage = storage
+        self.storage = claim.ledger.storage
         self.state = state
         self.categories = categories
         self.judge = judge
@@ -96,30 +91,17 @@ class TrainingRun:
                 saved_at = time.monotonic()
 
     def register(self, record: DatasetRecord) -> None:
-        """Judge the generator as it is served, make it a model version, the job a success."""
+        """Make the generator a model version, and the job a success."""
         self.checkpoint()  # whatever ends this attempt now, the training is done
-        weights = save_model(self.state.ema, self.categories)
-        served = load_model(weights).generator
-        card, files = self._passport(record, served)
-        sheet = sample_sheet(served, self.categories)
-        self._artifact("samples.png", sheet)
-        self.watch.show("registering", self._progress(), self.watch.metrics)
-        registry = Registry(self.storage)
-        job: TrainJob = self.claim.record.request
-        version = registry.register(
-            NewVersion(
-                name=job.model,
-                weights=weights,
-                samples_png=sheet,
-                origin=self.claim.record.id,
-                card=card,
-                files=files,
-            )
-        )
-        if job.promote is not None:
-            registry.point(version.name, job.promote, version.version)
+        self.watch.show("evaluating", self._progress(), self.watch.metrics)
+        trained = Trained(state=self.state, lines=self.metrics, dataset=record, judge=self.judge)
+        version = register(self.watch, self.storage, trained)
         self.claim.succeed(
-            {"model": version.name, "version": version.version, "alias": job.promote}
+            {
+                "model": version.name,
+                "version": version.version,
+                "alias": self.claim.record.request.promote,
+            }
         )
         self.storage.delete(checkpoint_key(self.claim.record.id))
 
@@ -132,25 +114,6 @@ class TrainingRun:
     def save_metrics(self) -> None:
         """What has been reported so far, for whoever reads the job's files."""
         self._artifact("metrics.jsonl", training_log.dump(self.metrics))
-
-    def _passport(
-        self, record: DatasetRecord, generator: Generator
-    ) -> tuple[dict[str, Json], dict[str, bytes]]:
-        """The version's card, and the files that belong to it."""
-        files = {
-            "metrics.jsonl": training_log.dump(self.metrics),
-            "curves.png": draw(self.metrics),
-            EVENTS: self._events(),
-        }
-        evaluation: dict[str, Json] | None = None
-        if self.judge is not None:
-            steps = evaluate(generator, self.judge.photos)
-            report, files["neighbours.png"] = self.watch.drive("evaluating", steps)
-            evaluation = asdict(report)
-        for name, data in files.items():
-            self._artifact(name, data)
-        card = describe(self.state, self.categories, _data_summary(record), evaluation)
-        return card, files
 
     def _report(self, progress: Progress) -> None:
         metrics = progress.metrics() | {
@@ -172,7 +135,8 @@ class TrainingRun:
         if time.monotonic() - self.drawn_at >= DRAW_EVERY_S:
             self.drawn_at = time.monotonic()
             self._artifact("curves.png", draw(self.metrics))
-            self._artifact(EVENTS, self._events())
+            started_at = self.claim.record.created_at.timestamp()
+            self._artifact(EVENTS, event_file(self.metrics, started_at))
 
     def _remember(self, progress: Progress, metrics: dict[str, float]) -> None:
         """One line of metrics.jsonl for each step."""
@@ -197,19 +161,8 @@ class TrainingRun:
             return []
         return training_log.parse(data, self.state.step)
 
-    def _events(self) -> bytes:
-        return event_file(self.metrics, self.claim.record.created_at.timestamp())
-
     def _artifact(self, name: str, data: bytes) -> None:
         self.storage.put(artifact_key(self.claim.record.id, name), data)
-
-
-def _load(storage: Storage, watch: Watch, record: DatasetRecord, resolution: int) -> Dataset:
-    """The data set's photos, decoded at the job's resolution."""
-    with DatasetStore(storage).open_images(record.id) as source:
-        images = read_images(source, resolution, record.channels)
-        watched = watch.during("loading data", images, record.images)
-        return Dataset.stack(watched, tuple(record.categories), record.images)
 
 
 def _resume_or_start(
@@ -219,17 +172,7 @@ def _resume_or_start(
         return load_state(storage.read(checkpoint_key(claim.record.id)))
     except ObjectNotFound:
         pass
-    job: TrainJob = claim.record.request
-    changes = job.model_dump(include=TrainJob.RECIPE, exclude_none=True)
-    changes["remedies"] = Remedies(**changes["remedies"])
-    gan = preset_config(job.preset, job.resolution, record.channels, len(record.categories))
-    return initial_state(gan, preset_recipe(job.resolution, photos, **changes))
-
-
-def _data_summary(record: DatasetRecord) -> dict[str, Json]:
-    return {
-        "dataset": record.id,
-        "name": record.name,
-        "images": record.images,
-        "fingerprint": record.fingerprint,
-    }
+    job = claim.record.request
+    assert isinstance(job, TrainJob)
+    architecture = architecture_of(job, storage, record, photos)
+    return initial_state(architecture.gan, architecture.recipe)

@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from models.steps import Steps
-from worker.jobs import JobProgress
-from worker.ledger import Claim
+from worker.jobs import JobProgress, JobRecord
 
 REPORT_EVERY_S = 1.0
 SHARE = "stage_percent"  # done of a stage, beside the metrics of the training
@@ -23,10 +22,22 @@ class JobInterrupted(Exception):
     """The worker is to end; the job goes on in another one."""
 
 
+class Hold(Protocol):
+    """An attempt's hold on its job, or a helper's place at it."""
+
+    record: JobRecord
+
+    def report(self, stage: str, progress: JobProgress, metrics: dict[str, float]) -> None:
+        """Show where it stands, and that it lives."""
+
+    def cancel_requested(self) -> bool:
+        """Whether it is to stop."""
+
+
 class Watch:
     """One attempt's reports, and its ear for whoever wants it to stop."""
 
-    def __init__(self, claim: Claim, stop_requested: Callable[[], bool]) -> None:
+    def __init__(self, claim: Hold, stop_requested: Callable[[], bool]) -> None:
         self.claim = claim
         self.stop_requested = stop_requested
         self._shown_at = 0.0

@@ -9,8 +9,9 @@ from app.dependencies import JSON, DatasetsDep, Limit, QueueDep, StorageDep
 from app.errors import Problem
 from app.schemas import Artifact, Artifacts, JobView, Page
 from worker.artifacts import FILE_NAME, artifact_folder, artifact_key, media_type
-from worker.jobs import JobStatus, JobType, TrainJob
+from worker.jobs import JobRecord, JobStatus
 from worker.queue import JobQueue
+from worker.requests import JobRequest, JobType, NasJob, TrainJob
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[Depends(require("manage"))])
 
@@ -24,6 +25,14 @@ EXAMPLE = {
     "preset": "fast",
     "max_seconds": 30,
     "batch_size": 16,
+}
+NAS_EXAMPLE = {
+    "dataset": "ds_00000000000000sample",
+    "model": "my-searched-model",
+    "resolution": 32,
+    "preset": "fast",
+    "max_trials": 6,
+    "max_seconds": 120,
 }
 
 
@@ -41,9 +50,29 @@ def submit_train_job(
         raise Problem(
             422, "invalid_request", f"batch_size: must be at most {photos}, the photos trained on"
         )
-    record = queue.submit("train", job)
-    response.headers["Location"] = f"/jobs/{record.id}"
-    return JobView.of(record, queue.position(record))
+    if job.architecture is not None:
+        _check_search(queue.fetch(job.architecture.from_job), job)
+    return _submitted(queue, "train", job, response)
+
+
+@router.post("/nas", status_code=202, dependencies=[JSON])
+def submit_nas_job(
+    job: Annotated[NasJob, Body(openapi_examples={"sample": {"value": NAS_EXAMPLE}})],
+    queue: QueueDep,
+    datasets: DatasetsDep,
+    response: Response,
+) -> JobView:
+    """Queue a search for a better generator and discriminator; it ends with a registered model."""
+    dataset = datasets.fetch(job.dataset)
+    if not dataset.is_searchable:
+        raise Problem(
+            422, "invalid_request", "dataset: has too few photos for a search; upload more"
+        )
+    category = job.generate.category if job.generate else None
+    if category is not None and category not in dataset.categories:
+        known = ", ".join(dataset.categories)
+        raise Problem(422, "unknown_category", f"generate.category: must be one of {known}")
+    return _submitted(queue, "nas", job, response)
 
 
 @router.get("", dependencies=[JSON])
@@ -75,7 +104,7 @@ def cancel_job(job_id: JobIdPath, queue: QueueDep) -> JobView:
 
 @router.get("/{job_id}/artifacts", dependencies=[JSON])
 def list_artifacts(job_id: JobIdPath, queue: QueueDep, storage: StorageDep) -> Artifacts:
-    """The files a job has made so far: sample sheets by images seen, metrics, curves."""
+    """The files a job has made so far: sample sheets, metrics, curves; trials and Pareto plot."""
     queue.fetch(job_id)
     keys = list(storage.keys(artifact_folder(job_id)))
     names = [(key, key.rsplit("/", 1)[-1]) for key in keys]
@@ -100,6 +129,23 @@ def read_artifact(
     queue.fetch(job_id)
     data = storage.read(artifact_key(job_id, name))
     return Response(data, media_type=media_type(name))
+
+
+def _check_search(search: JobRecord, job: TrainJob) -> None:
+    """Whether the job that an architecture is taken from has one for this training."""
+    if not isinstance(search.request, NasJob) or search.status != "succeeded":
+        detail = "must be a nas job that has succeeded"
+    elif search.request.resolution != job.resolution:
+        detail = f"searched at {search.request.resolution} px; set resolution to that"
+    else:
+        return
+    raise Problem(422, "invalid_request", f"architecture.from_job: {detail}")
+
+
+def _submitted(queue: JobQueue, job_type: JobType, job: JobRequest, response: Response) -> JobView:
+    record = queue.submit(job_type, job)
+    response.headers["Location"] = f"/jobs/{record.id}"
+    return JobView.of(record, queue.position(record))
 
 
 def _view(queue: JobQueue, job_id: str) -> JobView:

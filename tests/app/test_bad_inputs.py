@@ -20,6 +20,7 @@ JSON = {"Content-Type": "application/json"}
 NO_JOB = "job_00000000000000000000"
 NO_DATASET = "ds_00000000000000000000"
 MODEL = "/models/fashion-mnist"
+LIMIT = {"metric": "latency_ms"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ def raw(row_name: str, status: int, code: str, content: bytes, **headers: str) -
 def train(row_name: str, says: str = "", **changes: object) -> Row:
     body = {"dataset": SAMPLE_DATASET, "model": "shoes", "batch_size": 8, **changes}
     return Row(row_name, 422, "invalid_request", "POST", "/jobs/train", {"json": body}, says)
+
+
+def nas(row_name: str, says: str = "", **changes: object) -> Row:
+    body = {"dataset": SAMPLE_DATASET, "model": "shoes", **changes}
+    return Row(row_name, 422, "invalid_request", "POST", "/jobs/nas", {"json": body}, says)
 
 
 def upload(row_name: str, status: int, code: str, archive: bytes, **form: str) -> Row:
@@ -236,6 +242,38 @@ JOBS = [
     train("53 seed", says="seed: ", seed=2**63),
     *(train(f"53 model {name!r}", says="model: ", model=name) for name in ("", "../a", "A", "a b")),
     train("53 alias", says="promote: ", promote="Prod/uction"),
+    Row(
+        *("52 unknown data set to search on", 404, "dataset_not_found", "POST", "/jobs/nas"),
+        {"json": {"dataset": NO_DATASET, "model": "shoes"}},
+    ),
+    Row(
+        *("52 architecture of no job", 404, "job_not_found", "POST", "/jobs/train"),
+        {
+            "json": {
+                "dataset": SAMPLE_DATASET,
+                "model": "shoes",
+                "architecture": {"from_job": NO_JOB},
+            }
+        },
+    ),  # fmt: skip
+    train("53 architecture", says="architecture.", architecture={"from_job": "../../etc"}),
+    nas("54 an objective that does not exist", "objectives.0.metric", objectives=[{"metric": "x"}]),
+    nas("54 no objective", "objectives", objectives=[]),
+    nas("54 no kid", "kid must be among them", objectives=[{"metric": "latency_ms"}]),
+    nas("54 a limit of nothing", "limit", objectives=[{"metric": "kid"}, LIMIT | {"limit": 0}]),
+    *(nas(f"55 max_trials {n}", "max_trials: ", max_trials=n) for n in (0, 1001, 4.0)),
+    *(nas(f"55 parallel_trials {n}", "parallel_trials: ", parallel_trials=n) for n in (0, 65)),
+    *(nas(f"55 max_seconds {n}", "max_seconds: ", max_seconds=n) for n in (0, 10**6)),
+    *(nas(f"55 finalists {n}", "finalists: ", finalists=n) for n in (0, 9)),
+    *(nas(f"55 final_seeds {n}", "final_seeds: ", final_seeds=n) for n in (0, 6)),
+    nas("55 strategy", "strategy: ", strategy="luck"),
+    nas("55 too many images", "generate.n: ", generate={"n": 257}),
+    nas("56 a train job's field", "max_images: ", max_images=100),
+    Row(
+        *("28 an unknown category to generate", 422, "unknown_category", "POST", "/jobs/nas"),
+        {"json": {"dataset": SAMPLE_DATASET, "model": "m", "generate": {"category": "sofa"}}},
+        "dress, hat, pants, shoes",
+    ),
     train("56 status", says="status: ", status="succeeded"),
     train("56 owner", says="owner: ", owner="root"),
     get("60 cursor", 422, "invalid_request", "/jobs?after=job_1;drop"),
@@ -263,7 +301,7 @@ JOBS = [
 def test_a_bad_request_is_answered_with_a_problem(
     client: TestClient, storage: Storage, row: Row
 ) -> None:
-    if row.url == "/jobs/train":
+    if row.url in ("/jobs/train", "/jobs/nas"):
         add_sample_dataset(storage)
     response = client.request(row.method, row.url, **row.arguments)
     body = assert_problem(response, row.status, row.code)

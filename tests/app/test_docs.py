@@ -94,7 +94,7 @@ def test_every_documented_example_runs(
     add_sample_dataset(storage)
     found = examples(document)
     assert {path for _, path, _ in found} == {
-        *("/generate", "/jobs/train", "/models/fashion-mnist/aliases/production"),
+        *("/generate", "/jobs/train", "/jobs/nas", "/models/fashion-mnist/aliases/production"),
     }
     for method, path, body in found:
         response = client.request(method, path, json=body)

@@ -1,17 +1,23 @@
 """Jobs as clients see them while no worker runs: queued, listed, cancelled."""
 
+import io
 import time
+import zipfile
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from tests.app.conftest import Serve
 from tests.app.problems import assert_problem
 from worker.artifacts import artifact_key
 from worker.embedded import EmbeddedValkey
 from worker.queue import JobQueue
+from worker.requests import NasJob
+from worker.shipped import SAMPLE_DATASET, add_sample_dataset
+from worker.storage import Storage
 
 FIELDS = {
     *("id", "type", "status", "stage", "attempt", "queue_position", "progress", "metrics"),
@@ -50,6 +56,72 @@ def test_a_job_may_switch_remedies_on(client: TestClient, dataset_id: str) -> No
     wanted = {"clip_norm": 1, "discriminator_steps": 2, "instance_noise": 0.1, "dynamic_lr": True}
     job = client.get(f"/jobs/{submit(client, dataset_id, remedies=wanted)}").json()
     assert job["request"]["remedies"] == wanted
+
+
+def test_a_search_waits_with_all_that_it_was_not_told(client: TestClient, storage: Storage) -> None:
+    add_sample_dataset(storage)
+    body = {"dataset": SAMPLE_DATASET, "model": "shoes", "generate": {"n": 2, "category": "hat"}}
+    response = client.post("/jobs/nas", json=body)
+    assert response.status_code == 202, response.text
+    job = client.get(response.headers["location"]).json()
+    assert (job["type"], job["status"]) == ("nas", "queued")
+    assert [each["metric"] for each in job["request"]["objectives"]] == [
+        *("kid", "latency_ms", "parameters")
+    ]
+    assert job["request"]["generate"]["seed"] == 0
+    assert [each["id"] for each in client.get("/jobs?type=nas").json()["data"]] == [job["id"]]
+    assert client.get("/jobs?type=train").json()["data"] == []
+
+
+def test_a_search_of_too_few_photos_is_refused(client: TestClient) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as target:
+        for number in range(24):
+            shade = io.BytesIO()
+            Image.new("L", (32, 32), 10 * number).save(shade, "png")
+            target.writestr(f"{'ab'[number % 2]}/{number}.png", shade.getvalue())
+    dataset = client.post("/datasets", files={"file": ("a.zip", archive.getvalue())}).json()
+    assert dataset["images"] == 24, dataset
+    response = client.post("/jobs/nas", json={"dataset": dataset["id"], "model": "shoes"})
+    assert_problem(response, 422, "invalid_request")
+    assert "too few photos for a search" in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("request_changes", "status", "says"),
+    [
+        ({}, "succeeded", None),
+        ({}, "running", "must be a nas job that has succeeded"),
+        ({"resolution": 64}, "succeeded", "searched at 64 px"),
+    ],
+)
+def test_an_architecture_is_taken_from_a_search_that_has_one(
+    client: TestClient,
+    dataset_id: str,
+    jobs: JobQueue,
+    request_changes: dict[str, int],
+    status: str,
+    says: str | None,
+) -> None:
+    search = NasJob.model_validate(
+        {"dataset": dataset_id, "model": "shoes", "resolution": 32} | request_changes
+    )
+    record = jobs.ledger.create("nas", search)
+    claim = jobs.ledger.claim(record.id)
+    assert claim is not None
+    if status == "succeeded":
+        claim.succeed({})
+    body = {
+        "dataset": dataset_id, "model": "shoes", "resolution": 32, "batch_size": 8,
+        "architecture": {"from_job": record.id},
+    }  # fmt: skip
+    response = client.post("/jobs/train", json=body)
+    if says is None:
+        assert response.status_code == 202
+        assert response.json()["request"]["architecture"] == {"from_job": record.id}
+    else:
+        assert_problem(response, 422, "invalid_request")
+        assert says in response.json()["detail"]
 
 
 def test_jobs_are_listed_newest_first_in_pages(client: TestClient, dataset_id: str) -> None:

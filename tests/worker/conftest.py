@@ -9,7 +9,7 @@ import pytest
 
 from models.archive import ArchiveLimits
 from worker.datasets import DatasetRecord, DatasetStore
-from worker.jobs import TrainJob
+from worker.requests import TrainJob
 from worker.settings import Settings
 from worker.shipped import SAMPLE_ARCHIVE
 from worker.storage import Storage

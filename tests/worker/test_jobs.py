@@ -10,7 +10,7 @@ from models.losses import Loss
 from models.presets import Preset
 from models.recipe import TrainConfig
 from models.remedies import Remedies
-from worker.jobs import TrainJob
+from worker.requests import TrainJob
 
 
 @pytest.mark.parametrize(

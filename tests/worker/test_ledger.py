@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from worker.jobs import IllegalMove, JobProgress, JobRecord, TrainJob, move, now
+from worker.jobs import IllegalMove, JobProgress, JobRecord, move, now
 from worker.ledger import ACTIVE, JobNotFound, LeaseLost, Ledger
 from worker.queue import JobQueue
+from worker.requests import TrainJob
 from worker.storage import Storage, StorageError
 
 REQUEST = TrainJob(dataset="ds_00000000000000sample", model="m")

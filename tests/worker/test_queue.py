@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from worker.jobs import TrainJob
-from worker.queue import TASK, JobQueue, QueueFull, open_queue
+from worker.queue import HELP_TASK, TASK, JobQueue, QueueFull, open_queue
+from worker.requests import TrainJob
 from worker.settings import Settings
 from worker.storage import Storage
 
@@ -83,3 +83,40 @@ def test_pages_are_newest_first_and_complete(jobs: JobQueue) -> None:
     assert seen == sorted(ids, reverse=True)
     cancelled, more = jobs.page("train", "cancelled", 2, None)
     assert ([record.id for record in cancelled], more) == ([ids[2]], False)
+
+
+def test_helpers_are_invited_once_and_again_when_they_are_gone(jobs: JobQueue) -> None:
+    for _ in range(2):
+        jobs.invite("job_1", 2)
+    first, second = jobs.queue.get_job_ids()
+    delivery = jobs.queue.fetch_job(first)
+    assert delivery is not None
+    assert (delivery.func_name, list(delivery.args)) == (HELP_TASK, ["job_1", first])
+
+    jobs.queue.remove(first)  # as when a worker takes it: it lives as long as its lease
+    jobs.invite("job_1", 2)
+    assert jobs.queue.get_job_ids() == [second]
+    jobs.ledger.drop_lease(first)
+    jobs.invite("job_1", 2)
+    assert len(jobs.queue.get_job_ids()) == 2
+    assert first not in jobs.queue.get_job_ids()
+
+
+def test_helpers_on_their_way_are_dismissed_and_nobody_else(jobs: JobQueue) -> None:
+    record = jobs.submit("train", REQUEST)
+    jobs.invite("job_1", 3)
+    jobs.invite("job_2", 1)
+    jobs.dismiss("job_1")
+    assert len(jobs.queue.get_job_ids()) == 2
+    assert jobs.position(record) == 0
+
+
+def test_a_helper_of_a_requeued_job_is_not_its_delivery(
+    jobs: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = jobs.submit("train", REQUEST)
+    jobs.queue.empty()
+    jobs.invite(record.id, 1)
+    monkeypatch.setattr("worker.queue.REDELIVER_AFTER", timedelta(0))
+    jobs.reconcile()
+    assert [job.func_name for job in jobs.queue.jobs] == [HELP_TASK, TASK]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.jobs import TrainJob
 from worker.queue import JobQueue
+from worker.requests import TrainJob
 from worker.supervisor import JobWorker
 
 

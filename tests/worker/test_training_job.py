@@ -14,11 +14,12 @@ from models.extractor import digest
 from tests.worker.conftest import StartWorker
 from tests.worker.watching import wait_for, work_horse_of
 from worker.artifacts import artifact_folder, artifact_key, checkpoint_key
-from worker.jobs import JobRecord, TrainJob
+from worker.jobs import JobRecord
 from worker.queue import JobQueue
+from worker.registering import EVENTS
 from worker.registry import Registry
+from worker.requests import TrainJob
 from worker.storage import Storage
-from worker.training import EVENTS
 
 
 def succeeded(record: JobRecord) -> bool:

@@ -1,0 +1,77 @@
+"""What a search has found so far, as a table and as a picture."""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from matplotlib.figure import Figure
+
+from models.search_space import Point
+from models.trials import Goal, Metric, Trial, pareto_front
+
+DPI = 100
+LABELS: dict[Metric, str] = {"latency_ms": "ms for one image", "parameters": "generator parameters"}
+
+
+def table(trials: Sequence[Trial], finals: Sequence[Trial], goal: Goal) -> bytes:
+    """All trainings as JSON, those on the front and those within the limits marked as such."""
+    front = pareto_front(_furthest(trials), goal)
+    rows = [
+        {**asdict(trial), "within_limits": goal.holds(trial), "pareto": trial in front}
+        for trial in trials
+    ]
+    content = {
+        "objectives": list(goal.objectives),
+        "limits": goal.limits,
+        "trials": rows,
+        "finals": [asdict(trial) for trial in finals],
+    }
+    return json.dumps(content, indent=1).encode()
+
+
+def plot(trials: Sequence[Trial], default: Point, goal: Goal) -> bytes:
+    """KID against latency and size, each candidate as far as it was trained; PNG."""
+    figure = Figure(figsize=(11, 5), dpi=DPI, layout="constrained")
+    candidates = [t for t in _furthest(trials) if t.error is None and t.is_trained]
+    front = pareto_front(candidates, goal)
+    rungs = sorted({trial.rung for trial in candidates})
+    for axes, (name, label) in zip(figure.subplots(1, 2), LABELS.items(), strict=True):
+        for rung in rungs:
+            shown = [trial for trial in candidates if trial.rung == rung]
+            longest = max(trial.images for trial in shown)
+            axes.scatter(
+                [getattr(trial, name) for trial in shown],
+                [trial.kid for trial in shown],
+                s=20 + 30 * rung,
+                alpha=0.7,
+                label=f"rung {rung + 1}: up to {longest:,} images",
+            )
+        axes.scatter(
+            [getattr(trial, name) for trial in front],
+            [trial.kid for trial in front],
+            s=160,
+            facecolors="none",
+            edgecolors="black",
+            label="Pareto front",
+        )
+        for trial in candidates:
+            if trial.point == default:
+                axes.annotate("default", (getattr(trial, name), trial.kid), fontsize=9)
+        limit = goal.limits.get(name)
+        if limit is not None:
+            axes.axvline(limit, color="red", linestyle="--", label="limit")
+        axes.set(xlabel=label, ylabel="KID in the search's features", xscale="log", yscale="symlog")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    target = io.BytesIO()
+    figure.savefig(target, format="png")
+    return target.getvalue()
+
+
+def _furthest(trials: Sequence[Trial]) -> list[Trial]:
+    """Each candidate on the highest rung that it has reached."""
+    furthest: dict[int, Trial] = {}
+    for trial in sorted(trials, key=lambda trial: trial.rung):
+        furthest[trial.candidate] = trial
+    return list(furthest.values())
