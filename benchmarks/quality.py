@@ -119,14 +119,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         mp_context=context,
         initializer=partial(_take_place, places, options, save_classifier(extractor)),
     ) as pool:
-        names = [name for _ in range(options.seeds) for name in options.variants]
-        seeds = [seed for seed in range(options.seeds) for _ in options.variants]
+        names = [name for _ in options.seeds for name in options.variants]
+        seeds = [seed for seed in options.seeds for _ in options.variants]
         found = pool.map(_score, names, seeds)
         for name, seed, (images, score) in zip(names, seeds, found, strict=True):
             scores[name].append(score)
             show(f"{name}, seed {seed}", images, score)
     share = f"{options.side_by_side} side by side" if options.side_by_side > 1 else "one at a time"
-    print(f"\nMedians of {options.seeds} seeds, {options.seconds:.0f} s each, {share}; {machine()}")
+    times = f"{len(options.seeds)} seeds, {options.seconds:.0f} s each, {share}"
+    print(f"\nMedians of {times}; {machine()}")
     print(f"{len(held_out.labels)} held-out photos; extractor {digest(extractor)[:8]}")
     for name, runs in scores.items():
         kid = median(score.kid_cnn.value for score in runs)
@@ -142,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--preset", choices=("fast", "balanced", "best"), default="balanced")
     parser.add_argument("--flip", action="store_true", help="mirror half of the images")
     parser.add_argument("--seconds", type=float, default=120)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--side-by-side", type=int, default=1, help="trainings at a time")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=DEFAULT)
     return parser

@@ -1,0 +1,200 @@
+"""python -m benchmarks.nas: searches against each other and the hand-made default.
+
+Each repeat runs every strategy with its own seed and the same number of candidates and rungs, so
+for the same time, on a part of the training photos. Rungs are images that the default sees; others
+train for as long as it. What each search likes best is then trained from the beginning on all of
+them, as is the default, with several seeds, and judged by photos and an extractor that no search
+has used. `random` is the control: the same rungs, candidates at random. Limits are parts of what
+the default takes on this machine, measured first; latencies are measured once more at the end.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from math import sqrt
+from pathlib import Path
+from statistics import mean, median, stdev
+
+from optuna.storages import InMemoryStorage
+from scipy.stats import t as student
+
+from benchmarks.measure import machine
+from models.evaluation import Photos, see
+from models.extractor import fit_extractor
+from models.finals import (
+    FinalConfig,
+    Finalist,
+    choose_finalists,
+    default_trial,
+    rank_finalists,
+    train_finalists,
+)
+from models.gan import Generator
+from models.presets import preset_config, preset_recipe
+from models.pretrain import load
+from models.rungs import Rungs, Strategy
+from models.search import SearchConfig, latency_ms, search
+from models.search_space import Architecture, build, cost, describe
+from models.split import SEARCHED, split
+from models.steps import run
+from models.trials import METRICS, Goal, Trial
+
+STRATEGIES: tuple[Strategy, ...] = ("evolution", "tpe", "random")
+DEFAULT = "default"
+LATENCIES = 5  # medians of single images, by turns
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Search, train the winners, print what each repeat found and what it is worth."""
+    options = _parser().parse_args(arguments)
+    whole, searched = _photos(options)
+    channels, categories = whole.training.images.shape[1], len(whole.training.categories)
+    start = Architecture(
+        gan=preset_config(options.preset, options.resolution, channels, categories),
+        recipe=preset_recipe(
+            options.resolution,
+            len(whole.training.labels),
+            flip=options.flip,
+        ),
+    )
+    goal = _goal(options, start)
+    print(
+        f"default: {describe(start)}\n{', '.join(goal.objectives)}, limits: {goal.limits}",
+        flush=True,
+    )
+    found: dict[str, list[Finalist]] = {name: [] for name in (DEFAULT, *options.strategies)}
+    for repeat in options.repeats:
+        winners = {DEFAULT: default_trial(start)}
+        for strategy in options.strategies:
+            rungs = Rungs("search", InMemoryStorage(), len(options.rungs), goal, strategy, repeat)
+            _search(rungs, start, searched, options)
+            winners[strategy] = choose_finalists(rungs, start, 1)[-1]
+        for name, finalist in _finals(winners, start, whole, options, repeat).items():
+            found[name].append(finalist)
+            _show(name, repeat, finalist, start)
+    _summary(found, options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--archive", type=Path, required=True, help="zip of training photos")
+    parser.add_argument("--resolution", type=int, choices=(28, 32, 64, 128), default=32)
+    parser.add_argument("--preset", choices=("fast", "balanced", "best"), default="balanced")
+    parser.add_argument("--flip", action="store_true", help="mirror half of the images")
+    parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=STRATEGIES)
+    parser.add_argument("--repeats", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="seeds")
+    parser.add_argument("--objectives", nargs="+", choices=METRICS, default=METRICS)
+    parser.add_argument("--trials", type=int, default=30, help="candidates of each search")
+    parser.add_argument("--rungs", type=int, nargs="+", default=[10_000, 30_000, 90_000])
+    parser.add_argument("--final-images", type=int, default=90_000)
+    parser.add_argument("--final-seeds", type=int, default=2)
+    parser.add_argument("--latency-limit", type=float, help="parts of the default's")
+    parser.add_argument("--parameter-limit", type=float, help="parts of the default's")
+    return parser
+
+
+def _photos(options: argparse.Namespace) -> tuple[Photos, Photos]:
+    """Those that winners are reported by, and the search's own."""
+    training, held_out = split(load(options.archive, options.resolution)[0])
+    assert held_out is not None
+    extractor = run(fit_extractor(training, len(held_out.labels)))
+    part, compared = split(training, SEARCHED)
+    assert compared is not None
+    own = run(fit_extractor(part, len(compared.labels), seed=1))
+    return run(see(extractor, training, held_out)), run(see(own, part, compared))
+
+
+def _goal(options: argparse.Namespace, start: Architecture) -> Goal:
+    goal = Goal(objectives=tuple(options.objectives))
+    if options.latency_limit is not None:
+        default = median(_latencies([start])[0])
+        goal = replace(goal, latency_ms=options.latency_limit * default)
+    if options.parameter_limit is not None:
+        parameters = cost(start.gan).generator_parameters
+        goal = replace(goal, parameters=options.parameter_limit * parameters)
+    return goal
+
+
+def _search(rungs: Rungs, start: Architecture, photos: Photos, options: argparse.Namespace) -> None:
+    config = SearchConfig(
+        max_trials=options.trials, max_seconds=float("inf"), rungs=tuple(options.rungs)
+    )
+    for progress in search(rungs, {}, start, photos, config, "benchmark"):
+        if progress.trial is not None:
+            trial = progress.trial
+            print(
+                f"  rung {trial.rung} candidate {trial.candidate:>3}  kid {trial.kid:10.2f}"
+                f"  {trial.latency_ms:.2f} ms  {trial.parameters:>9,} parameters"
+                f"  {trial.images:>8,} images  {trial.seconds:.0f} s  {trial.error or ''}",
+                flush=True,
+            )
+
+
+def _finals(
+    winners: dict[str, Trial],
+    start: Architecture,
+    photos: Photos,
+    options: argparse.Namespace,
+    repeat: int,
+) -> dict[str, Finalist]:
+    """What each strategy likes best, trained to the end with the same seeds."""
+    numbered = {name: replace(t, candidate=i) for i, (name, t) in enumerate(winners.items())}
+    first_seed = 1000 * (repeat + 1)
+    rungs = Rungs("finals", InMemoryStorage(), 1, Goal(), "random", repeat)
+    rungs.call([*numbered.values()], range(first_seed, first_seed + options.final_seeds))
+    config = FinalConfig(images=options.final_images)
+    for _ in train_finalists(rungs, {}, start, photos, config, "benchmark"):
+        pass
+    by_number = {each.typical.candidate: each for each in rank_finalists(rungs.finals(), Goal())}
+    return {name: by_number[trial.candidate] for name, trial in numbered.items()}
+
+
+def _latencies(architectures: Sequence[Architecture]) -> list[list[float]]:
+    """Milliseconds for one image of each, measured by turns."""
+    generators = [Generator(each.gan).eval() for each in architectures]
+    times: list[list[float]] = [[] for _ in generators]
+    for _ in range(LATENCIES):
+        for own, generator in zip(times, generators, strict=True):
+            own.append(latency_ms(generator))
+    return times
+
+
+def _show(name: str, repeat: int, finalist: Finalist, start: Architecture) -> None:
+    architecture = build(finalist.trials[0].point, start)
+    default, own = (median(times) for times in _latencies([start, architecture]))
+    kids = ", ".join(f"{trial.kid:.2f}" for trial in finalist.trials)
+    print(
+        f"{name}, repeat {repeat}: kid_cnn {finalist.kid:.2f} ({kids}); {own:.2f} ms, the default"
+        f" {default:.2f} ms\n  {describe(architecture)}",
+        flush=True,
+    )
+
+
+def _summary(found: dict[str, list[Finalist]], options: argparse.Namespace) -> None:
+    print(
+        f"\n{options.trials} candidates, rungs {options.rungs}, finals {options.final_images}"
+        f" with {options.final_seeds} seeds; {machine()}"
+    )
+    for name, finalists in found.items():
+        kids = [trial.kid for finalist in finalists for trial in finalist.trials]
+        ratios = [
+            own.kid / default.kid for own, default in zip(finalists, found[DEFAULT], strict=True)
+        ]
+        print(f"  {name:<10} kid_cnn {_interval(kids)}, of the default's {_interval(ratios)}")
+    for name, finalists in found.items():
+        if "random" in found:
+            pairs = zip(finalists, found["random"], strict=True)
+            better = sum(own.kid < control.kid for own, control in pairs)
+            print(f"  {name:<10} better than random in {better} of {len(finalists)} repeats")
+
+
+def _interval(values: Sequence[float]) -> str:
+    """Mean with the 95 % interval of Student's t."""
+    if len(values) < 2:
+        return f"{mean(values):.3f}"
+    half = student.ppf(0.975, len(values) - 1) * stdev(values) / sqrt(len(values))
+    return f"{mean(values):.3f} ({mean(values) - half:.3f} to {mean(values) + half:.3f})"
+
+
+if __name__ == "__main__":
+    main()
