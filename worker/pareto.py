@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from models.search_space import Point
 from models.trials import Goal, Metric, Trial, pareto_front
@@ -57,11 +58,18 @@ def plot(trials: Sequence[Trial], default: Point, goal: Goal) -> bytes:
         )
         for trial in candidates:
             if trial.point == default:
-                axes.annotate("default", (getattr(trial, name), trial.kid), fontsize=9)
+                place = (getattr(trial, name), trial.kid)
+                axes.annotate("default", place, (10, -4), textcoords="offset points", fontsize=9)
         limit = goal.limits.get(name)
         if limit is not None:
             axes.axvline(limit, color="red", linestyle="--", label="limit")
-        axes.set(xlabel=label, ylabel="KID in the search's features", xscale="log", yscale="symlog")
+        axes.set(xlabel=label, ylabel="KID in the search's features")
+        if candidates and min(trial.kid for trial in candidates) > 0:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_major_formatter(EngFormatter(sep="") if name == "parameters" else "{x:g}")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     target = io.BytesIO()
