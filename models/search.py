@@ -86,9 +86,9 @@ def search(
         if claim is None:
             return
         state = _state(claim, states, start, config.rungs)
-        trial = _weighed(claim, state)
-        # Neither latency nor size depends on the training.
-        if rungs.goal.holds(trial):
+        # Neither latency nor size depends on the training: what exceeds a limit is not worth one.
+        trial = _weighed(claim, state) if claim.rung == 0 else None
+        if trial is None or rungs.goal.holds(trial):
             trial = yield from reported(claim, _trained(claim, state, start, photos, config.rungs))
         if trial.error is None and trial.is_trained and claim.rung + 1 < len(rungs):
             states[str(claim.candidate)] = save_state(state)

@@ -163,6 +163,19 @@ def test_candidates_beyond_a_limit_are_not_worth_a_training(photos: Photos) -> N
     assert shared.best()[0].parameters <= most
 
 
+def test_a_latency_that_wavers_costs_no_candidate_its_training(
+    photos: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Before and after each of the first two trainings, then on the next rung.
+    latencies = iter([1.0] * 4 + [9.0])
+    monkeypatch.setattr("models.search.latency_ms", lambda _: next(latencies))
+    shared = rungs(InMemoryStorage(), count=2, goal=Goal(latency_ms=2.0))
+    config = replace(CONFIG, max_trials=2, keep=2, rungs=(32, 64))
+    above = finished(searching(photos, shared, {}, config))[-1]
+    assert (above.rung, above.latency_ms) == (1, 9.0)
+    assert above.kid < WORST
+
+
 def test_a_limit_that_nothing_meets_ends_the_search(photos: Photos) -> None:
     shared = rungs(InMemoryStorage(), "evolution", goal=Goal(latency_ms=1e-6))
     finished(searching(photos, shared, {}, replace(CONFIG, max_trials=2)))
