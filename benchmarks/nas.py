@@ -12,13 +12,13 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from math import sqrt
-from pathlib import Path
 from statistics import mean, median, stdev
 
 from optuna.storages import InMemoryStorage
 from scipy.stats import t as student
 
 from benchmarks.measure import machine
+from benchmarks.photos import photo_parser, split_photos
 from models.evaluation import Photos, see
 from models.extractor import fit_extractor
 from models.finals import (
@@ -31,7 +31,6 @@ from models.finals import (
 )
 from models.gan import Generator
 from models.presets import preset_config, preset_recipe
-from models.pretrain import load
 from models.rungs import Rungs, Strategy
 from models.search import SearchConfig, latency_ms, search
 from models.search_space import Architecture, build, cost, describe
@@ -76,11 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--archive", type=Path, required=True, help="zip of training photos")
-    parser.add_argument("--resolution", type=int, choices=(28, 32, 64, 128), default=32)
-    parser.add_argument("--preset", choices=("fast", "balanced", "best"), default="balanced")
-    parser.add_argument("--flip", action="store_true", help="mirror half of the images")
+    parser = photo_parser(__doc__, preset="balanced")
     parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=STRATEGIES)
     parser.add_argument("--repeats", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="seeds")
     parser.add_argument("--objectives", nargs="+", choices=METRICS, default=METRICS)
@@ -95,8 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _photos(options: argparse.Namespace) -> tuple[Photos, Photos]:
     """Those that winners are reported by, and the search's own."""
-    training, held_out = split(load(options.archive, options.resolution)[0])
-    assert held_out is not None
+    training, held_out = split_photos(options)
     extractor = run(fit_extractor(training, len(held_out.labels)))
     part, compared = split(training, SEARCHED)
     assert compared is not None

@@ -21,14 +21,13 @@ import torch
 from optuna.storages import JournalStorage
 
 from benchmarks.measure import machine
+from benchmarks.photos import photo_parser, split_photos
 from models.evaluation import Photos, see
 from models.extractor import fit_extractor
 from models.presets import preset_config, preset_recipe
-from models.pretrain import load
 from models.rungs import Rungs
 from models.search import SearchConfig, search
 from models.search_space import Architecture
-from models.split import split
 from models.steps import run
 from models.trials import Goal, Trial
 from worker.embedded import EmbeddedValkey
@@ -78,10 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--archive", type=Path, required=True, help="zip of training photos")
-    parser.add_argument("--resolution", type=int, choices=(28, 32, 64, 128), default=32)
-    parser.add_argument("--preset", choices=("fast", "balanced", "best"), default="fast")
+    parser = photo_parser(__doc__, preset="fast")
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--rungs", type=int, nargs="+", default=[5_000, 15_000])
     return parser
@@ -124,7 +120,7 @@ def _take_part(place: Place, core: int, ready: "multiprocessing.synchronize.Barr
     channels, categories = photos.training.images.shape[1], len(photos.training.categories)
     start = Architecture(
         gan=preset_config(options.preset, options.resolution, channels, categories),
-        recipe=preset_recipe(options.resolution, len(photos.training.labels)),
+        recipe=preset_recipe(options.resolution, len(photos.training.labels), flip=options.flip),
     )
     states = SharedStates(Storage.open(place.storage_url), place.name)
     config = SearchConfig(
@@ -141,8 +137,7 @@ def _take_part(place: Place, core: int, ready: "multiprocessing.synchronize.Barr
 
 
 def _photos(options: argparse.Namespace) -> Photos:
-    training, held_out = split(load(options.archive, options.resolution)[0])
-    assert held_out is not None
+    training, held_out = split_photos(options)
     extractor = run(fit_extractor(training, len(held_out.labels)))
     return run(see(extractor, training, held_out))
 

@@ -21,22 +21,20 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from math import nan
 from multiprocessing.queues import SimpleQueue
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 
 from benchmarks.measure import machine
+from benchmarks.photos import photo_parser, split_photos
 from models.checkpoint import load_classifier, save_classifier
 from models.datasets import Dataset
 from models.evaluation import Evaluation, Photos, generate_like, judge, see, some_training_photos
 from models.extractor import digest, fit_extractor
 from models.gan import GanConfig
 from models.presets import preset_config, preset_recipe
-from models.pretrain import load
 from models.recipe import TrainConfig
-from models.split import split
 from models.state import TrainState, initial_state
 from models.steps import run
 from models.train import train
@@ -102,7 +100,7 @@ FIELDS = ("fd_cnn", "fd_cnn_infinity", "precision", "recall", "coverage", "categ
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, judge and print medians over the seeds."""
     options = _parser().parse_args(arguments)
-    training, held_out = _photos(options)
+    training, held_out = split_photos(options)
     extractor = run(fit_extractor(training, len(held_out.labels)))
     photos = run(see(extractor, training, held_out))
     drawn = some_training_photos(photos)
@@ -137,23 +135,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--archive", type=Path, required=True, help="zip of training photos")
-    parser.add_argument("--resolution", type=int, choices=(28, 32, 64, 128), default=32)
-    parser.add_argument("--preset", choices=("fast", "balanced", "best"), default="balanced")
-    parser.add_argument("--flip", action="store_true", help="mirror half of the images")
+    parser = photo_parser(__doc__, preset="balanced")
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--side-by-side", type=int, default=1, help="trainings at a time")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=DEFAULT)
     return parser
-
-
-def _photos(options: argparse.Namespace) -> tuple[Dataset, Dataset]:
-    training, held_out = split(load(options.archive, options.resolution)[0])
-    if held_out is None:
-        raise SystemExit("the archive has too few photos to hold any out")
-    return training, held_out
 
 
 def _shares(cores: list[int], count: int) -> list[list[int]]:
@@ -169,7 +156,7 @@ def _take_place(places: Places, options: argparse.Namespace, extractor: bytes) -
     os.sched_setaffinity(0, cores)
     torch.set_num_threads(len(cores))
     here["options"] = options
-    here["photos"] = run(see(load_classifier(extractor), *_photos(options)))
+    here["photos"] = run(see(load_classifier(extractor), *split_photos(options)))
 
 
 def _score(name: str, seed: int) -> tuple[int, Evaluation]:

@@ -48,7 +48,8 @@ class Lead:
             self._publish()
             finalists = choose_finalists(shared.rungs, shared.start, shared.job.finalists)
             self._check_limits(shared.rungs.best())
-            shared.rungs.call(finalists, range(shared.job.seed, self._last_seed))
+            first = shared.job.seed
+            shared.rungs.call(finalists, range(first, first + shared.job.final_seeds))
 
     def retrain(self) -> None:
         """Until all final trainings are done."""
@@ -91,10 +92,6 @@ class Lead:
             wanted = shared.job.generate
             result["generated"] = generate_files(shared.watch, storage, version, wanted)
         return result
-
-    @property
-    def _last_seed(self) -> int:
-        return self.shared.job.seed + self.shared.job.final_seeds
 
     def _all_of(
         self,

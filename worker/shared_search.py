@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from optuna.storages import JournalStorage
 
-from models.budget import Budget, images_per_second, plan
+from models.budget import KEEP, Budget, images_per_second, plan
 from models.evaluation import Photos
 from models.finals import FinalConfig, train_finalists
 from models.rungs import Rungs
@@ -55,6 +55,7 @@ class SharedSearch:
             max_trials=self.job.max_trials,
             max_seconds=self.seconds_left(),
             rungs=self.budget.rungs,
+            keep=KEEP,
         )
         return search(self.rungs, self.states, self.start, self.photos, config, self.owner)
 
@@ -101,7 +102,7 @@ def open_search(watch: Watch, jobs: JobQueue, owner: str) -> SharedSearch:
     if photos is None:
         raise ValueError(TOO_FEW)
     start = preset_architecture(job, dataset, len(training.labels))
-    budget = _agreed_budget(watch, jobs, start, photos)
+    budget = _agreed_budget(job, watch, jobs, start, photos)
     states = SharedStates(storage, record.id)
     journal = RedisJournal(jobs.ledger.redis, f"vitrine:search:{record.id}")
     journal.restore(states.get(JOURNAL, b""))
@@ -138,12 +139,11 @@ def goal_of(job: NasJob) -> Goal:
     )
 
 
-def _agreed_budget(watch: Watch, jobs: JobQueue, start: Architecture, photos: Photos) -> Budget:
+def _agreed_budget(
+    job: NasJob, watch: Watch, jobs: JobQueue, start: Architecture, photos: Photos
+) -> Budget:
     """How long trainings are: whoever comes first measures, the others read."""
-    record, storage = watch.claim.record, jobs.ledger.storage
-    job = record.request
-    assert isinstance(job, NasJob)
-    key = f"{search_folder(record.id)}/budget.json"
+    storage, key = jobs.ledger.storage, f"{search_folder(watch.claim.record.id)}/budget.json"
     try:
         return _read_budget(storage.read(key))
     except ObjectNotFound:
