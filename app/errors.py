@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from models.archive import DatasetError
 from models.checkpoint import CheckpointError
 from worker.datasets import DatasetNotFound
+from worker.idempotency import KeyReused
 from worker.jobs import IllegalMove
 from worker.ledger import JobNotFound
 from worker.queue import QueueFull
@@ -76,6 +77,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     InvalidReference: Answer(422, "invalid_model_reference"),
     IllegalMove: Answer(409, "job_has_ended"),
     QueueFull: Answer(429, "queue_full"),
+    KeyReused: Answer(422, "idempotency_key_reused"),
     WeightsDamaged: Answer(503, "model_unavailable", "This model's weights are damaged."),
     CheckpointError: Answer(503, "model_unavailable", "This model's weights cannot be read."),
     StorageFull: Answer(507, "storage_full", "The object store is full; nothing was kept."),

@@ -1,11 +1,14 @@
 """The application: what it opens, and what it is put together from."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
+import anyio
 import anyio.to_thread
 from fastapi import FastAPI
+from redis import RedisError
 
 from app import docs, errors
 from app.auth import parse_keys
@@ -13,10 +16,13 @@ from app.body import BodyLimits
 from app.request_id import RequestId
 from app.routers import datasets, generate, health, jobs, models
 from app.sampling import Sampler
-from worker.queue import open_queue
+from worker.queue import JobQueue, open_queue
+from worker.reconciler import RECONCILE_S, reconcile_in_turn
 from worker.registry import Registry
 from worker.settings import Settings
-from worker.storage import Storage
+from worker.storage import Storage, StorageError
+
+logger = logging.getLogger(__name__)
 
 REDIS_PATIENCE_S = 1.0  # a client is told within 2 s that Redis is away
 DESCRIPTION = """\
@@ -63,4 +69,17 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     # Waiting generate requests hold a thread each; the rest of the API must still find one.
     limiter = anyio.to_thread.current_default_thread_limiter()
     limiter.total_tokens += app.state.settings.max_queue
-    yield
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_look_after, app.state.queue)
+        yield
+        tasks.cancel_scope.cancel()
+
+
+async def _look_after(queue: JobQueue) -> None:
+    """Where no worker lives, somebody must still see that jobs wait for one."""
+    while True:
+        try:
+            await anyio.to_thread.run_sync(reconcile_in_turn, queue)
+        except (RedisError, StorageError) as error:
+            logger.warning("cannot look after the jobs: %s", error)
+        await anyio.sleep(RECONCILE_S)

@@ -101,5 +101,5 @@ def jobs(settings: Settings, storage: Storage) -> Iterator[JobQueue]:
     """The job system on these."""
     queue = open_queue(settings, storage, patience_s=1)
     yield queue
-    queue.ledger.redis.close()
+    queue.leases.redis.close()
     queue.queue.connection.close()

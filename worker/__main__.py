@@ -1,8 +1,8 @@
 """python -m worker: take jobs from the queue until told to stop.
 
 SIGTERM or Ctrl-C: the running job saves a checkpoint, goes back to the queue, and the worker ends.
-With `--embedded` it also ends when the process that started it dies, and leaves that process, which
-answers requests on the same cores, the first turn.
+With `--embedded` and the number of the process that started it, it also ends when that one dies,
+and leaves it, as it answers requests on the same cores, the first turn.
 """
 
 import logging
@@ -17,7 +17,7 @@ from worker.processes import die_with_parent
 from worker.queue import open_queue
 from worker.settings import Settings, explain
 from worker.storage import Storage, StorageError
-from worker.supervisor import JobWorker
+from worker.supervisor import work
 
 logger = logging.getLogger("worker")
 
@@ -27,8 +27,8 @@ NICENESS = 10  # a training uses every core; a request on the same ones must not
 
 def main() -> int:
     """Run one worker; the exit status."""
-    if "--embedded" in sys.argv[1:]:
-        die_with_parent(signal.SIGTERM)
+    if sys.argv[1:2] == ["--embedded"]:
+        die_with_parent(signal.SIGTERM, int(sys.argv[2]))
         os.nice(NICENESS)
     try:
         settings = Settings()
@@ -39,12 +39,13 @@ def main() -> int:
         sys.exit("python -m worker needs VITRINE_REDIS_URL and VITRINE_STORAGE_URL")
     try:
         jobs = open_queue(settings, Storage.open(settings.storage_url), patience_s=PATIENCE_S)
-        jobs.ledger.rebuild()
+        jobs.queue.connection.ping()
+        next(jobs.ledger.active(), None)  # whether the store answers
     except RedisConnectionError:
         sys.exit("Redis does not answer at VITRINE_REDIS_URL")
     except StorageError as error:
         sys.exit(f"VITRINE_STORAGE_URL: {error}")
-    JobWorker(jobs, jobs.queue.connection).work(logging_level="WARNING")
+    work(jobs)
     return 0
 
 

@@ -16,11 +16,6 @@ def search_folder(job_id: str) -> str:
     return f"jobs/searches/{job_id}"
 
 
-def checkpoint_key(job_id: str) -> str:
-    """The newest training state; deleted when the job has succeeded."""
-    return f"jobs/checkpoints/{job_id}/state.safetensors"
-
-
 # By suffix, of the files of jobs and model versions. TensorBoard's have none that is a type.
 MEDIA_TYPES = {
     "png": "image/png",

@@ -17,7 +17,7 @@ from models.archive import ArchiveLimits
 from models.split import SEARCHED, held_out_sizes
 from worker.jobs import new_id, now
 from worker.requests import DatasetId
-from worker.storage import ObjectNotFound, Storage
+from worker.storage import ObjectExists, ObjectNotFound, Storage
 
 
 class DatasetNotFound(LookupError):
@@ -74,9 +74,13 @@ class DatasetStore:
     ) -> DatasetRecord:
         """Validate an uploaded zip and keep its photos; durable when this returns.
 
+        Where there is a data set with this id, it is returned, and nothing is done.
+
         Raises:
             DatasetError: what is wrong with the zip, and what to do.
         """
+        if dataset_id is not None and self.storage.exists(_record_key(dataset_id)):
+            return self.fetch(dataset_id)
         dataset_id = dataset_id or new_id("ds")
         with tempfile.TemporaryFile() as canonical:
             report = datasets.import_archive(source, canonical, limits)
@@ -86,7 +90,10 @@ class DatasetStore:
             canonical.seek(0)
             self.storage.put(f"datasets/{dataset_id}/images.zip", canonical)
         self.storage.put(f"datasets/{dataset_id}/preview.png", _png(sheet))
-        self.storage.create(_record_key(dataset_id), record.model_dump_json().encode())
+        try:
+            self.storage.create(_record_key(dataset_id), record.model_dump_json().encode())
+        except ObjectExists:
+            return self.fetch(dataset_id)  # the same request at the same moment was faster
         return record
 
     def fetch(self, dataset_id: str) -> DatasetRecord:

@@ -198,7 +198,9 @@ class WorkerProcess:
 
     def __init__(self, environment: dict[str, str], command: Sequence[str] | None = None) -> None:
         self.environment = os.environ | environment
-        self.command = command or [sys.executable, "-m", "worker", "--embedded"]
+        self.command = command or [
+            *(sys.executable, "-m", "worker", "--embedded", str(os.getpid()))
+        ]
         self.restarts = 0
         self._process = self._spawn()
         self._stopping = threading.Event()

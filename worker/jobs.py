@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from pydantic import BaseModel, JsonValue
@@ -10,6 +10,10 @@ from pydantic import BaseModel, JsonValue
 from worker.requests import JobRequest, JobType
 
 JobStatus = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
+
+ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
+BACKOFF = timedelta(seconds=10)
+LONGEST_BACKOFF = timedelta(minutes=10)
 
 TERMINAL: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -42,11 +46,15 @@ class JobError(BaseModel):
 
 
 class JobRecord(BaseModel):
-    """Everything the ledger knows of one job."""
+    """Everything the ledger knows of one job, as of one of its transitions."""
 
     id: str
     type: JobType
+    revision: int = 1  # transitions so far
     status: JobStatus = "queued"
+    moved_at: datetime
+    held_by: str | None = None  # the delivery whose process runs it
+    not_before: datetime | None = None  # of the next attempt
     stage: str | None = None
     attempt: int = 1
     crashes: int = 0  # processes that died under it; a clean hand-over is not one
@@ -58,6 +66,28 @@ class JobRecord(BaseModel):
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
+
+    @classmethod
+    def new(cls, job_type: JobType, request: JobRequest, job_id: str | None = None) -> "JobRecord":
+        """The first revision of a job."""
+        moment = now()
+        return cls(
+            id=job_id or new_id("job"),
+            type=job_type,
+            request=request,
+            created_at=moment,
+            moved_at=moment,
+        )
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the next attempt need not wait any longer."""
+        return self.not_before is None or self.not_before <= now()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a process works on it, or did when it was last heard of."""
+        return self.status in ("running", "cancelling")
 
     @property
     def terminal(self) -> bool:
@@ -77,13 +107,20 @@ def move(record: JobRecord, status: JobStatus, **changes: object) -> JobRecord:
     """
     if status not in MOVES[record.status]:
         raise IllegalMove(f"a {record.status} job cannot become {status}")
+    moved_at = now()
     if status in TERMINAL:
-        changes["finished_at"] = now()
-    return record.model_copy(update={"status": status, **changes})
+        changes["finished_at"] = moved_at
+    if status not in ("running", "cancelling"):
+        changes["held_by"] = None
+    changes |= {"status": status, "revision": record.revision + 1, "moved_at": moved_at}
+    return record.model_copy(update=changes)
 
 
 def after_death(record: JobRecord, max_attempts: int) -> JobRecord:
-    """The record once the process that ran the job has died: queued again, or ended."""
+    """The record once the process that ran the job has died: queued again, or ended.
+
+    From the second death on, the next attempt waits, each time twice as long.
+    """
     crashes = record.crashes + 1
     if record.status == "cancelling":
         return move(record, "cancelled", crashes=crashes, stage=None)
@@ -93,7 +130,14 @@ def after_death(record: JobRecord, max_attempts: int) -> JobRecord:
             message=f"the process running this job died {crashes} times; it is not tried again",
         )
         return move(record, "failed", crashes=crashes, error=error, stage=None)
-    return move(record, "queued", crashes=crashes, attempt=record.attempt + 1)
+    pause = BACKOFF * 2 ** (crashes - 2) if crashes > 1 else timedelta(0)
+    return move(
+        record,
+        "queued",
+        crashes=crashes,
+        attempt=record.attempt + 1,
+        not_before=now() + min(pause, LONGEST_BACKOFF),
+    )
 
 
 def now() -> datetime:
@@ -106,6 +150,13 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{_base32(time.time_ns() // 1_000_000, 10)}{_base32(secrets.randbits(50), 10)}"
 
 
+def made_at(some_id: str) -> datetime:
+    """When `new_id` made it."""
+    milliseconds = 0
+    for character in some_id.rsplit("_", 1)[-1][:10]:
+        milliseconds = 32 * milliseconds + ALPHABET.index(character)
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
 def _base32(value: int, length: int) -> str:
-    alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
-    return "".join(alphabet[(value >> shift) & 31] for shift in range(5 * (length - 1), -1, -5))
+    return "".join(ALPHABET[(value >> shift) & 31] for shift in range(5 * (length - 1), -1, -5))

@@ -17,6 +17,7 @@ from models.train import Diverged
 from models.trials import Trial
 from worker import architectures
 from worker.artifacts import artifact_key
+from worker.claims import Claim
 from worker.generating import generate_files
 from worker.jobs import JobProgress
 from worker.pareto import plot, table
@@ -34,8 +35,9 @@ class LimitsNotMet(RuntimeError):
 class Lead:
     """The owner's work: it trains like everybody, looks after the helpers, and shows the job."""
 
-    def __init__(self, shared: SharedSearch) -> None:
+    def __init__(self, shared: SharedSearch, claim: Claim) -> None:
         self.shared = shared
+        self.claim = claim
         self._looked_at = -math.inf
         self._published = -1  # trainings that the files tell of
         self._metrics: dict[str, float] = {}
@@ -79,7 +81,7 @@ class Lead:
                 for name in ("trials.json", "pareto.png")
             },
         )
-        version = register(shared.watch, storage, trained)
+        version = register(self.claim, shared.watch, trained)
         result: dict[str, Json] = {
             "model": version.name,
             "version": version.version,
@@ -90,7 +92,7 @@ class Lead:
         }
         if shared.job.generate is not None:
             wanted = shared.job.generate
-            result["generated"] = generate_files(shared.watch, storage, version, wanted)
+            result["generated"] = generate_files(self.claim, shared.watch, version, wanted)
         return result
 
     def _all_of(
@@ -137,7 +139,7 @@ class Lead:
             "pareto.png": plot(trials, default, goal),
         }
         for name, data in files.items():
-            shared.jobs.ledger.storage.put(artifact_key(shared.job_id, name), data)
+            self.claim.store(name, data)
         shared.states[JOURNAL] = shared.journal.dump()
 
     def _progress(self, fraction: float) -> JobProgress:

@@ -1,26 +1,37 @@
 """The durable record of every job, and who may change it.
 
-The record lies in object storage; Redis holds what may be lost: the lease of the process that runs
-a job, its live progress, and the lock around each transition. The attempt number is the fencing
-token: who held an earlier attempt can commit nothing any more.
+A job's record is a chain of revisions in object storage, one for each transition, and each can be
+created only once: of two processes that want to move a job from where it is, storage lets one. That
+is the fence. A process that was frozen, cut off or taken for dead finds the next revision written
+by another, and can commit nothing any more. Redis, which may be lost, is asked for no decision.
 """
 
 import json
 import logging
 from collections.abc import Iterator
 
-from pydantic import JsonValue
-from redis import Redis, RedisError
-from redis.lock import Lock
+from redis import RedisError
 
-from worker.jobs import JobError, JobProgress, JobRecord, JobStatus, after_death, move, new_id, now
-from worker.requests import JobRequest, JobType
-from worker.storage import ObjectNotFound, Storage, StorageError
+from worker.events import Events
+from worker.jobs import (
+    IllegalMove,
+    JobProgress,
+    JobRecord,
+    JobStatus,
+    after_death,
+    made_at,
+    move,
+    now,
+)
+from worker.leases import Leases
+from worker.storage import ObjectExists, ObjectNotFound, Storage, StorageError
 
 logger = logging.getLogger(__name__)
 
-LOCK_S = 10  # longer than any transition takes
-ACTIVE = "vitrine:active"  # ids of the jobs that have not ended
+RECORDS = "jobs/records"
+OPEN = "jobs/open"  # a mark for each job that has not ended
+REMEMBERED = 10_000  # records
+UNWRITTEN_S = 3600  # after which whoever wanted to write a job's first revision is dead
 
 
 class JobNotFound(LookupError):
@@ -34,22 +45,21 @@ class LeaseLost(RuntimeError):
 class Ledger:
     """Job records in storage, their live view in Redis."""
 
-    def __init__(self, storage: Storage, redis: Redis, lease_s: float) -> None:
+    def __init__(self, storage: Storage, leases: Leases, events: Events) -> None:
         self.storage = storage
-        self.redis = redis
-        self.lease_ms = int(lease_s * 1000)
+        self.leases = leases
+        self.events = events
+        self._known: dict[str, JobRecord] = {}  # revisions never change
 
-    def create(self, job_type: JobType, request: JobRequest) -> JobRecord:
-        """A new, queued job; durable when this returns."""
-        record = JobRecord(id=new_id("job"), type=job_type, request=request, created_at=now())
-        # Before the record: were Redis away after it, a job would run that the client was refused.
-        self.redis.sadd(ACTIVE, record.id)
+    def create(self, record: JobRecord) -> bool:
+        """Write a job's first revision; durable when this returns. False where it has one."""
+        # The mark first: a record without one would never be looked after.
+        self.storage.put(_open_key(record.id), b"")
         try:
-            self.storage.create(_key(record.id), record.model_dump_json().encode())
-        except StorageError:
-            self.redis.srem(ACTIVE, record.id)
-            raise
-        return record
+            self._append(record)
+        except ObjectExists:
+            return False
+        return True
 
     def fetch(self, job_id: str) -> JobRecord:
         """The record, with the live progress of a running job.
@@ -58,58 +68,88 @@ class Ledger:
             JobNotFound: no such job.
         """
         record = self.read(job_id)
-        if record.status not in ("running", "cancelling"):
+        shown = self.leases.progress(record.held_by) if record.held_by else None
+        if shown is None:
             return record
-        live = self.redis.get(_live_key(job_id))
-        if not live:
-            return record
-        fields = json.loads(live)
+        fields = json.loads(shown)
         fields["progress"] = JobProgress.model_validate(fields["progress"])
         return record.model_copy(update=fields)
 
     def read(self, job_id: str) -> JobRecord:
-        """The record as it is in storage.
+        """The newest revision.
 
         Raises:
             JobNotFound: no such job.
         """
-        try:
-            return JobRecord.model_validate_json(self.storage.read(_key(job_id)))
-        except ObjectNotFound as error:
-            raise JobNotFound(f"no job {job_id}") from error
+        record = self._known.get(job_id) or self.first(job_id)
+        while not record.terminal and (newer := self.after(record)) is not None:
+            record = newer
+        if len(self._known) >= REMEMBERED:
+            self._known.clear()
+        self._known[job_id] = record
+        return record
+
+    def find(self, job_id: str) -> JobRecord | None:
+        """The first revision, where there is such a job."""
+        return self._revision(job_id, 1)
+
+    def first(self, job_id: str) -> JobRecord:
+        """The first revision.
+
+        Raises:
+            JobNotFound: no such job.
+        """
+        record = self.find(job_id)
+        if record is None:
+            raise JobNotFound(f"no job {job_id}")
+        return record
+
+    def after(self, record: JobRecord) -> JobRecord | None:
+        """The revision that follows, where there is one."""
+        return self._revision(record.id, record.revision + 1)
+
+    def history(self, job_id: str) -> list[JobRecord]:
+        """All revisions, oldest first.
+
+        Raises:
+            JobNotFound: no such job.
+        """
+        chain = [self.first(job_id)]
+        while (newer := self.after(chain[-1])) is not None:
+            chain.append(newer)
+        return chain
 
     def ids(self) -> list[str]:
         """All job ids, newest first."""
-        names = (key.rsplit("/", 1)[-1] for key in self.storage.keys("jobs/records"))
-        return sorted((name.removesuffix(".json") for name in names), reverse=True)
+        return sorted({key.split("/")[2] for key in self.storage.keys(RECORDS)}, reverse=True)
 
     def active(self) -> Iterator[JobRecord]:
         """The jobs that have not ended, oldest first."""
-        for job_id in sorted(str(member) for member in self.redis.smembers(ACTIVE)):
+        for key in self.storage.keys(OPEN):
+            job_id = key.rsplit("/", 1)[-1]
             try:
                 record = self.read(job_id)
             except JobNotFound:
-                continue  # its record is being written, or whoever wrote it died before
-            if record.terminal:  # whoever ended it died before it could take it off the list
-                self.redis.srem(ACTIVE, job_id)
+                # It is being written, or whoever wanted to write it died before.
+                if (now() - made_at(job_id)).total_seconds() > UNWRITTEN_S:
+                    self.storage.delete(key)
+                continue
+            if record.terminal:  # whoever ended it died before it could take the mark away
+                self._close(record)
             else:
                 yield record
 
-    def rebuild(self) -> None:
-        """Fill Redis's list of active jobs from storage, as after Redis was wiped."""
-        for job_id in self.ids():
-            if not self.read(job_id).terminal:
-                self.redis.sadd(ACTIVE, job_id)
-
-    def claim(self, job_id: str) -> "Claim | None":
-        """The right to run a queued job; None when it is not queued, or somebody runs it."""
-        with self._lock(job_id):
-            record = self.read(job_id)
-            if record.status != "queued":
-                return None
-            record = self._write(move(record, "running", started_at=record.started_at or now()))
-            self.redis.set(_lease_key(job_id), record.attempt, px=self.lease_ms)
-        return Claim(self, record)
+    def claim(self, job_id: str, holder: str) -> JobRecord | None:
+        """The right to run a queued job; None when it is not queued, or somebody was faster."""
+        record = self.read(job_id)
+        if record.status != "queued":
+            return None
+        self.leases.renew(holder)  # first, or it would be taken for dead at once
+        started = {"started_at": record.started_at or now(), "held_by": holder, "not_before": None}
+        try:
+            return self._append(move(record, "running", **started))
+        except ObjectExists:
+            return None
 
     def cancel(self, job_id: str) -> JobRecord:
         """End a queued job, ask a running one to stop. Cancelling twice is no error.
@@ -118,41 +158,25 @@ class Ledger:
             JobNotFound: no such job.
             IllegalMove: it has ended already.
         """
-        with self._lock(job_id):
+        while True:
             record = self.read(job_id)
             if record.status == "cancelling":
                 return record
             status: JobStatus = "cancelled" if record.status == "queued" else "cancelling"
-            return self._write(move(record, status))
+            try:
+                return self._append(move(record, status))
+            except ObjectExists:
+                continue  # it has moved meanwhile
 
-    def is_leased(self, job_id: str) -> bool:
-        """Whether a process has shown within the lease's time that it works on the job."""
-        return bool(self.redis.exists(_lease_key(job_id)))
-
-    def lease(self, name: str) -> None:
-        """Show that the process of this name lives; jobs are leased by `claim` and `renew`."""
-        self.redis.set(_lease_key(name), 1, px=self.lease_ms)
-
-    def drop_lease(self, job_id: str) -> None:
-        """Declare the process that ran the job dead before its lease runs out."""
-        self.redis.delete(_lease_key(job_id))
-
-    def release_dead(self, job_id: str, max_attempts: int) -> JobRecord:
+    def release(self, record: JobRecord, max_attempts: int) -> JobRecord | None:
         """What becomes of a job whose process died: queued again, or ended.
 
-        One that has ended, or that a live process leases, is left as it is.
+        None where it has moved since `record`, so that there is nothing to do.
         """
-        with self._lock(job_id):
-            record = self.read(job_id)
-            if record.terminal or self.is_leased(job_id):
-                return record
-            return self._write(after_death(record, max_attempts))
-
-    def renew(self, record: JobRecord) -> None:
-        """Extend the lease of the process that runs `record`, and show how far it is."""
-        live = record.model_dump_json(include={"stage", "progress", "metrics"})
-        self.redis.set(_live_key(record.id), live)
-        self.redis.set(_lease_key(record.id), record.attempt, px=self.lease_ms)
+        try:
+            return self._append(after_death(record, max_attempts))
+        except (ObjectExists, IllegalMove):
+            return None
 
     def commit(self, held: JobRecord, status: JobStatus, **changes: object) -> JobRecord:
         """Move a job on behalf of the attempt in `held`, with the progress it has reported.
@@ -160,12 +184,16 @@ class Ledger:
         Raises:
             LeaseLost: another attempt owns the job.
         """
-        with self._lock(held.id):
+        while True:
             current = self.owned(held)
-            record = held.model_copy(update={"status": current.status, "crashes": current.crashes})
-            record = self._write(move(record, status, **changes))
-            self.redis.delete(_lease_key(held.id), _live_key(held.id))
-        return record
+            known = {"status": current.status, "revision": current.revision}
+            try:
+                record = self._append(move(held.model_copy(update=known), status, **changes))
+            except ObjectExists:
+                continue  # a client has cancelled it meanwhile, or we are no longer its owner
+            if held.held_by is not None:
+                self._quietly_drop(held.held_by)
+            return record
 
     def owned(self, held: JobRecord) -> JobRecord:
         """The present record of a job that the attempt in `held` still owns.
@@ -173,72 +201,50 @@ class Ledger:
         Raises:
             LeaseLost: it does not.
         """
-        current = self.read(held.id)
-        if current.attempt != held.attempt or current.status not in ("running", "cancelling"):
-            raise LeaseLost(f"attempt {held.attempt} of {held.id} is over")
-        return current
+        newer = self.after(held)
+        if newer is None:
+            return held
+        if newer.status == "cancelling" and self.after(newer) is None:
+            return newer
+        raise LeaseLost(f"attempt {held.attempt} of {held.id} is over")
 
-    def _write(self, record: JobRecord) -> JobRecord:
-        self.storage.put(_key(record.id), record.model_dump_json().encode())
+    def _append(self, record: JobRecord) -> JobRecord:
+        """Write the next revision; raises ObjectExists where another process was faster."""
+        data = record.model_dump_json().encode()
+        try:
+            self.storage.create(_key(record.id, record.revision), data)
+        except ObjectExists:
+            # Perhaps it is ours, and only the store's answer was lost.
+            if self.storage.read(_key(record.id, record.revision)) != data:
+                raise
+        self.events.add(record.id, "status", {"status": record.status, "attempt": record.attempt})
         if record.terminal:
-            self.redis.srem(ACTIVE, record.id)
+            try:
+                self._close(record)
+            except StorageError:
+                logger.warning("job %s has ended; it is tidied up later", record.id)
         return record
 
-    def _lock(self, job_id: str) -> Lock:
-        return Lock(self.redis, f"vitrine:lock:{job_id}", LOCK_S, blocking_timeout=LOCK_S)
+    def _close(self, record: JobRecord) -> None:
+        self.events.keep(self.storage, record.id)
+        self.storage.delete(_open_key(record.id))
 
-
-class Claim:
-    """One attempt's hold on its job: it reports, and commits under the fence."""
-
-    def __init__(self, ledger: Ledger, record: JobRecord) -> None:
-        self.ledger = ledger
-        self.record = record
-
-    def report(self, stage: str, progress: JobProgress, metrics: dict[str, float]) -> None:
-        """Show where the job stands, and that it lives. Redis away is no reason to stop."""
-        changes = {"stage": stage, "progress": progress, "metrics": metrics}
-        self.record = self.record.model_copy(update=changes)
+    def _revision(self, job_id: str, number: int) -> JobRecord | None:
         try:
-            self.ledger.renew(self.record)
+            return JobRecord.model_validate_json(self.storage.read(_key(job_id, number)))
+        except ObjectNotFound:
+            return None
+
+    def _quietly_drop(self, name: str) -> None:
+        try:
+            self.leases.drop(name)
         except RedisError:
-            logger.warning("Redis is away: the progress of %s is not shown", self.record.id)
-
-    def cancel_requested(self) -> bool:
-        """Whether a client has asked the job to stop.
-
-        Raises:
-            LeaseLost: the job has gone to another attempt, or has ended.
-        """
-        return self.ledger.owned(self.record).status == "cancelling"
-
-    def succeed(self, result: dict[str, JsonValue]) -> None:
-        """Commit the result; raises LeaseLost."""
-        step = self.record.progress.step
-        done = JobProgress(step=step, total=step, percent=100.0, eta_s=0)
-        self.ledger.commit(self.record, "succeeded", result=result, stage=None, progress=done)
-
-    def fail(self, code: str, message: str) -> None:
-        """Commit a failure; raises LeaseLost."""
-        error = JobError(code=code, message=message)
-        self.ledger.commit(self.record, "failed", error=error, stage=None)
-
-    def confirm_cancelled(self) -> None:
-        """Commit that the job has stopped as asked; raises LeaseLost."""
-        self.ledger.commit(self.record, "cancelled", stage=None)
-
-    def hand_back(self) -> JobRecord:
-        """Give the job up for another process to go on with; raises LeaseLost."""
-        return self.ledger.commit(self.record, "queued", attempt=self.record.attempt + 1)
+            logger.warning("Redis is away: the lease of %s will run out", name)
 
 
-def _key(job_id: str) -> str:
-    return f"jobs/records/{job_id}.json"
+def _key(job_id: str, revision: int) -> str:
+    return f"{RECORDS}/{job_id}/{revision:06d}.json"
 
 
-def _lease_key(job_id: str) -> str:
-    return f"vitrine:lease:{job_id}"
-
-
-def _live_key(job_id: str) -> str:
-    return f"vitrine:live:{job_id}"
+def _open_key(job_id: str) -> str:
+    return f"{OPEN}/{job_id}"

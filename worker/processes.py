@@ -12,13 +12,16 @@ from typing import IO
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def die_with_parent(signum: signal.Signals) -> None:
+def die_with_parent(signum: signal.Signals, parent: int) -> None:
     """Have the kernel send `signum` to this process when its parent dies. Linux only.
 
-    The parent is the thread that started this process; its end counts as the parent's.
+    The parent is the thread that started this process; its end counts as the parent's. One that was
+    gone before the kernel was asked is found by its number, `parent`.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signum))
+    if os.getppid() != parent:
+        sys.exit("the process that started this one is gone")
 
 
 def take_lock(file: IO[str], *, within_s: float) -> bool:

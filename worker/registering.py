@@ -8,12 +8,11 @@ from models.card import Json, describe, sample_sheet
 from models.checkpoint import load_model, save_model
 from models.evaluation import evaluate
 from models.state import TrainState
-from worker.artifacts import artifact_key
+from worker.claims import Claim
 from worker.curves import draw, event_file
 from worker.datasets import DatasetRecord
 from worker.judging import Judge
 from worker.registry import ModelCard, NewVersion, Registry
-from worker.storage import Storage
 from worker.watch import Watch
 
 EVENTS = "events.out.tfevents.vitrine"  # TensorBoard knows its files by the first three words
@@ -31,9 +30,9 @@ class Trained:
     files: Mapping[str, bytes] | None = None  # what else belongs to the version
 
 
-def register(watch: Watch, storage: Storage, trained: Trained) -> ModelCard:
+def register(claim: Claim, watch: Watch, trained: Trained) -> ModelCard:
     """Judge the generator, keep its files with the job, make it a version, point the alias."""
-    record = watch.claim.record
+    record = claim.record
     categories = tuple(trained.dataset.categories)
     weights = save_model(trained.state.ema, categories)
     served = load_model(weights).generator
@@ -49,12 +48,13 @@ def register(watch: Watch, storage: Storage, trained: Trained) -> ModelCard:
         evaluation = asdict(report)
     sheet = sample_sheet(served, categories)
     for name, data in {**files, "samples.png": sheet}.items():
-        storage.put(artifact_key(record.id, name), data)
+        claim.store(name, data)
     watch.show("registering", record.progress, watch.metrics)
     card = describe(trained.state, categories, _data_summary(trained.dataset), evaluation)
     if trained.search is not None:
         card["search"] = trained.search
-    registry = Registry(storage)
+    registry = Registry(claim.ledger.storage)
+    claim.check()
     version = registry.register(
         NewVersion(
             name=record.request.model,

@@ -14,9 +14,10 @@ from pydantic import BaseModel, JsonValue
 
 from worker.jobs import now
 from worker.requests import AliasName, ModelName
-from worker.storage import ObjectExists, ObjectNotFound, Storage
+from worker.storage import ObjectExists, ObjectNotFound, Storage, StorageError
 
 PRODUCTION = "production"
+SHIPPED = "shipped"  # in place of the job that made a version
 REFERENCE = re.compile(
     r"^([a-z0-9][a-z0-9-]{0,62})(?:@([a-z][a-z0-9-]{0,62})|:([1-9][0-9]{0,8}))?$"
 )
@@ -80,23 +81,30 @@ class Registry:
         self.storage = storage
 
     def register(self, new: NewVersion) -> ModelCard:
-        """Store a version under the next free number; again the same weights, the same card."""
+        """Store a version under the next free number.
+
+        A job makes one version: should two of its attempts come to this point, also with different
+        weights, both get the version of the one that came first.
+
+        Raises:
+            StorageError: also where what was stored is not what can be read.
+        """
         digest = hashlib.sha256(new.weights).hexdigest()
-        self.storage.put(_weights_key(new.name, digest), new.weights)
-        self.storage.put(_samples_key(new.name, digest), new.samples_png)
-        for file, data in new.files.items():
-            self.storage.put(_file_key(new.name, digest, file), data)
+        self._store_files(new, digest)
+        card = _card(new, 0, digest)
+        if new.origin != SHIPPED:
+            card = self._first_of(card)
         while True:
             cards = self.versions(new.name)
-            for card in cards:
-                if (card.origin, card.weights_sha256) == (new.origin, digest):
-                    return card
-            card = _card(new, len(cards) + 1, digest)
+            for known in cards:
+                if (known.origin, known.weights_sha256) == (card.origin, card.weights_sha256):
+                    return known
+            numbered = card.model_copy(update={"version": len(cards) + 1})
             try:
-                self.storage.create(_card_key(card), card.model_dump_json().encode())
+                self.storage.create(_card_key(numbered), numbered.model_dump_json().encode())
             except ObjectExists:
                 continue  # somebody took the number; look again
-            return card
+            return numbered
 
     def names(self) -> list[str]:
         """All models that have a version, sorted."""
@@ -153,14 +161,19 @@ class Registry:
         return current
 
     def point(self, name: str, alias: AliasName, version: int) -> AliasChange:
-        """Point an alias at an existing version, and remember it.
+        """Point an alias at an existing version, and remember it. It may point there already.
 
         Raises:
             ModelNotFound: there is no such version.
         """
         self.card(name, version)
+        entries = list(self.storage.keys(f"models/{name}/aliases/{alias}"))
+        if entries:
+            newest = AliasChange.model_validate_json(self.storage.read(entries[-1]))
+            if newest.version == version:
+                return newest
         change = AliasChange(alias=alias, version=version, created_at=_timestamp())
-        number = len(list(self.storage.keys(f"models/{name}/aliases/{alias}"))) + 1
+        number = len(entries) + 1
         while True:
             key = f"models/{name}/aliases/{alias}/{number:08d}.json"
             try:
@@ -169,6 +182,24 @@ class Registry:
                 number += 1
             else:
                 return change
+
+    def _store_files(self, new: NewVersion, digest: str) -> None:
+        key = _weights_key(new.name, digest)
+        self.storage.put(key, new.weights)
+        if hashlib.sha256(self.storage.read(key)).hexdigest() != digest:
+            raise StorageError("the object store has damaged what it was given")
+        self.storage.put(_samples_key(new.name, digest), new.samples_png)
+        for file, data in new.files.items():
+            self.storage.put(_file_key(new.name, digest, file), data)
+
+    def _first_of(self, card: ModelCard) -> ModelCard:
+        """The card of the attempt that came first of those of one job, not numbered yet."""
+        key = f"models/{card.name}/origins/{card.origin}.json"
+        try:
+            self.storage.create(key, card.model_dump_json().encode())
+        except ObjectExists:
+            return ModelCard.model_validate_json(self.storage.read(key))
+        return card
 
     def weights(self, card: ModelCard) -> bytes:
         """The safetensors file of a version.

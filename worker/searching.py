@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 
 from models.train import Diverged
+from worker.claims import Claim
 from worker.jobs import JobProgress
 from worker.lead import Lead, LimitsNotMet
-from worker.ledger import Claim
 from worker.queue import JobQueue
 from worker.seats import Seat
 from worker.shared_search import WAIT_S, open_search
@@ -27,8 +27,8 @@ def run_search(claim: Claim, jobs: JobQueue, stop_requested: Callable[[], bool])
         Diverged: no finalist could be trained.
     """
     watch = Watch(claim, stop_requested)
-    shared = open_search(watch, jobs, owner=f"{claim.record.id}/{claim.record.attempt}")
-    lead = Lead(shared)
+    shared = open_search(watch, jobs, owner=claim.holder)
+    lead = Lead(shared, claim)
     try:
         lead.search()
         lead.retrain()

@@ -28,7 +28,7 @@ class Seat:
         changes = {"stage": stage, "progress": progress, "metrics": metrics}
         self.record = self.record.model_copy(update=changes)
         try:
-            self.ledger.lease(self.name)
+            self.ledger.leases.renew(self.name)
         except RedisError:
             logger.warning("Redis is away: %s goes on", self.name)
 
@@ -43,4 +43,4 @@ class Seat:
 
     def leave(self) -> None:
         """Let whatever this process was training be trained by another."""
-        self.ledger.drop_lease(self.name)
+        self.ledger.leases.drop(self.name)

@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     max_queue: int = Field(default=64, ge=1, description="generate requests waiting at once")
     max_queued_jobs: int = Field(default=100, ge=1, description="jobs waiting at once")
     lease_s: float = Field(
-        default=30, gt=0, allow_inf_nan=False, description="silence after which a job is lost"
+        default=20, gt=0, allow_inf_nan=False, description="silence after which a job is lost"
     )
     checkpoint_every_s: float = Field(
         default=30, gt=0, allow_inf_nan=False, description="most of a training that is redone"

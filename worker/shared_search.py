@@ -18,7 +18,7 @@ from worker.architectures import preset_architecture
 from worker.artifacts import search_folder
 from worker.datasets import DatasetRecord, DatasetStore
 from worker.judging import Judge, load_photos, prepare, prepare_search
-from worker.queue import JobQueue
+from worker.queue import JobQueue, connect
 from worker.requests import NasJob
 from worker.shared_states import SharedStates
 from worker.storage import ObjectExists, ObjectNotFound
@@ -26,6 +26,7 @@ from worker.study import RedisJournal
 from worker.watch import Watch
 
 JOURNAL = "journal.jsonl"  # among the states: a copy that Redis cannot lose
+REDIS_PATIENCE_S = 60  # the study cannot do without
 WAIT_S = 0.5  # between two looks for something to train
 TOO_FEW = "the data set has too few photos for a search; upload more"
 
@@ -75,7 +76,7 @@ class SharedSearch:
 
     def is_alive(self, owner: str) -> bool:
         """Whether the process of this name still trains what it has claimed."""
-        return owner == self.owner or self.jobs.ledger.is_leased(owner)
+        return owner == self.owner or self.jobs.leases.is_held(owner)
 
     def forget(self) -> None:
         """Delete what only the search needed."""
@@ -104,7 +105,9 @@ def open_search(watch: Watch, jobs: JobQueue, owner: str) -> SharedSearch:
     start = preset_architecture(job, dataset, len(training.labels))
     budget = _agreed_budget(job, watch, jobs, start, photos)
     states = SharedStates(storage, record.id)
-    journal = RedisJournal(jobs.ledger.redis, f"vitrine:search:{record.id}")
+    assert jobs.settings.redis_url is not None
+    redis = connect(jobs.settings.redis_url, patience_s=REDIS_PATIENCE_S)
+    journal = RedisJournal(redis, f"vitrine:search:{record.id}")
     journal.restore(states.get(JOURNAL, b""))
     rungs = Rungs(
         "search", JournalStorage(journal), len(budget.rungs), goal_of(job), job.strategy, job.seed

@@ -6,7 +6,7 @@ from pathlib import Path
 import models
 from models.archive import ArchiveLimits
 from worker.datasets import DatasetStore
-from worker.registry import PRODUCTION, NewVersion, Registry
+from worker.registry import PRODUCTION, SHIPPED, NewVersion, Registry
 from worker.storage import Storage
 
 PRETRAINED = Path(models.__file__).parent / "pretrained"
@@ -25,7 +25,7 @@ def register_models(registry: Registry) -> None:
                 name=folder.name,
                 weights=(folder / "model.safetensors").read_bytes(),
                 samples_png=(folder / "samples.png").read_bytes(),
-                origin="shipped",
+                origin=SHIPPED,
                 card=card,
                 files={
                     path.name: path.read_bytes()

@@ -10,28 +10,51 @@ import logging
 import os
 import signal
 import sys
+import time
 from datetime import UTC
 
 from redis import Redis
+from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from rq import Queue, Worker
+from rq import Queue, Worker, worker_registration
+from rq.exceptions import StopRequested
 from rq.executions import Execution
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from worker.jobs import now
 from worker.queue import HELP_TASK, QUEUE_NAME, JobQueue
+from worker.reconciler import RECONCILE_S, reconcile_in_turn
 from worker.storage import StorageError
 
 logger = logging.getLogger(__name__)
 
-RECONCILE_S = 5
-WORKER_TTL_S = 15 + RECONCILE_S  # RQ waits for work in slices of its ttl less 15 s
+WORKER_TTL_S = 15 + int(RECONCILE_S)  # RQ waits for work in slices of its ttl less 15 s
+RETRY_S = 1.0
+AWAY = (RedisConnectionError, RedisTimeoutError)
+
+
+def work(jobs: JobQueue) -> None:
+    """Take jobs until told to stop. RQ's loop ends when Redis is away: then it begins again."""
+    while True:
+        try:
+            worker = JobWorker(jobs, jobs.queue.connection)
+            worker.work(logging_level="WARNING")
+            if worker.is_to_stop:
+                return
+        except AWAY:
+            pass
+        except StopRequested:  # told between two loops
+            return
+        logger.warning("Redis is away; asking again")
+        time.sleep(RETRY_S)
 
 
 class JobWorker(Worker):
     """RQ's worker with the ledger's rules for silent, hung and killed work-horses."""
+
+    max_connection_wait_time = 2 * RETRY_S  # of its own growing pauses
 
     def __init__(self, jobs: JobQueue, connection: Redis) -> None:
         super().__init__(
@@ -39,14 +62,16 @@ class JobWorker(Worker):
             connection=connection,
             serializer=JSONSerializer,
             worker_ttl=WORKER_TTL_S,
-            maintenance_interval=RECONCILE_S,
-            job_monitoring_interval=RECONCILE_S,
+            maintenance_interval=int(RECONCILE_S),
+            job_monitoring_interval=int(RECONCILE_S),
         )
         self.jobs = jobs
+        self.is_to_stop = False
 
     def run_maintenance_tasks(self) -> None:
         """Every few seconds while idle: RQ's own cleaning, and the reconciler."""
         super().run_maintenance_tasks()  # type: ignore[no-untyped-call] # RQ has no annotation
+        worker_registration.register(self)
         self._reconcile()
 
     def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
@@ -54,16 +79,24 @@ class JobWorker(Worker):
         try:
             super().maintain_heartbeats(job, execution)
             if self._is_silent(job):
-                logger.error("%s shows no sign of life; killing its process", _name(job))
+                logger.error("%s shows no sign of life; killing its process", job.id)
                 self.kill_horse(signal.SIGKILL)
             self._reconcile()
-        except (RedisConnectionError, RedisTimeoutError):
+        except AWAY:
             logger.warning("Redis is away; the job goes on")
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        """RQ's own; Redis away must not end a worker whose horse works."""
+        try:
+            super().heartbeat(timeout, pipeline)
+        except AWAY:
+            if not self._horse_pid:
+                raise
 
     def _reconcile(self) -> None:
         """Look after all jobs; a store that is away now is asked again in a few seconds."""
         try:
-            self.jobs.reconcile()
+            reconcile_in_turn(self.jobs)
         except StorageError as error:
             # To end for this would be to take the horse along.
             logger.warning("cannot look after the jobs: %s", error)
@@ -72,29 +105,40 @@ class JobWorker(Worker):
         """No lease, and time enough to have taken one: torch's import comes before the claim."""
         assert job.started_at is not None
         age_s = (now() - job.started_at.replace(tzinfo=UTC)).total_seconds()
-        return age_s > self.jobs.settings.lease_s and not self.jobs.ledger.is_leased(_name(job))
+        leases = self.jobs.leases
+        return age_s > leases.lease_s and leases.can_be_judged() and not leases.is_held(job.id)
 
     def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: object) -> None:
         """The horse died without a word: its job goes on in another one."""
         super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call] # the same
         if job.func_name == HELP_TASK:
-            self.jobs.ledger.drop_lease(_name(job))  # the job is its owner's
-        else:
-            self.jobs.release_dead(_name(job))
+            self.jobs.leases.drop(job.id)  # the job is its owner's
+            return
+        try:
+            self.jobs.bury(str(job.args[0]), job.id)
+        except StorageError as error:
+            logger.warning("the lease of %s will run out: %s", job.id, error)
 
     def handle_warm_shutdown_request(self) -> None:
         """SIGTERM: the horse saves a checkpoint and hands its job back."""
+        self.is_to_stop = True
         super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call] # the same
         if self.horse_pid:
             self.kill_horse(signal.SIGTERM)
 
+    def set_shutdown_requested_date(self) -> None:
+        """RQ's note of the SIGTERM; Redis away must not keep the horse from its checkpoint."""
+        try:
+            super().set_shutdown_requested_date()  # type: ignore[no-untyped-call] # the same
+        except AWAY:
+            logger.warning("Redis is away; stopping all the same")
+
     def fork_work_horse(self, job: Job, queue: Queue) -> None:  # noqa: ARG002 - RQ's signature
         """Start the horse, in a process group of its own so that it can be killed as a whole."""
         assert self.execution is not None
-        command = [sys.executable, "-m", "worker.horse", self.key, job.id, self.execution.id]
+        self.jobs.mark_underway(str(job.args[0]))
+        command = [
+            *(sys.executable, "-m", "worker.horse"),
+            *(self.name, job.id, self.execution.id, str(os.getpid())),
+        ]
         self._horse_pid = os.posix_spawn(sys.executable, command, os.environ, setpgroup=0)
-
-
-def _name(job: Job) -> str:
-    """What the process is leased by: the job that it owns, or its own name as a helper."""
-    return str(job.args[-1])

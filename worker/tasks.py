@@ -1,37 +1,52 @@
 """What RQ runs, in the work-horse: claim a job, run it, settle how it ended."""
 
 import logging
+import math
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 import torch
 from redis import RedisError
+from rq import get_current_job
 
 from models.archive import DatasetError
 from models.checkpoint import CheckpointError
 from models.train import Diverged
+from worker.claims import Claim
 from worker.datasets import DatasetNotFound
+from worker.devices import device_lock
 from worker.lead import LimitsNotMet
-from worker.ledger import Claim, LeaseLost
+from worker.ledger import LeaseLost
 from worker.queue import JobQueue, open_queue
 from worker.requests import JobType
 from worker.searching import help_search, run_search
 from worker.seats import Seat
 from worker.settings import Settings
-from worker.storage import Storage, StorageError
+from worker.storage import (
+    ObjectExists,
+    ObjectNotFound,
+    Storage,
+    StorageError,
+    StorageFull,
+)
 from worker.training import run_training
 from worker.watch import JobCancelled, JobInterrupted
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_S = 60  # a job outlasts a Redis that is away for this long
+REDIS_PATIENCE_S = 1.0  # signs of life are not worth waiting for
+OUTAGE_S = 600.0  # a job outlasts a store or a Redis that is away for this long
+ASK_AGAIN_S = 5.0
 
 RUN: dict[JobType, Callable[[Claim, JobQueue, Callable[[], bool]], None]] = {
     "train": run_training,
     "nas": run_search,
 }
+
+FAULT = ("internal_error", "the job failed by a fault of the service; see its log")
 
 # Failures that another attempt would only repeat, by the code a client sees.
 FAILURES: dict[type[Exception], str] = {
@@ -48,12 +63,38 @@ FAILURES: dict[type[Exception], str] = {
 def run_job(job_id: str) -> None:
     """RQ entry point for every type of job; all about the job is in the ledger."""
     jobs = _open()
-    claim = jobs.ledger.claim(job_id)
-    if claim is None:
-        logger.info("job %s is not to be run: already claimed, or ended", job_id)
-        return
-    with _terminated() as stop_requested, _settled(claim, jobs):
-        RUN[claim.record.type](claim, jobs, stop_requested)
+    delivery = get_current_job()
+    assert delivery is not None
+    with device_lock():
+        record = jobs.ledger.claim(job_id, delivery.id)
+        if record is None:
+            logger.info("job %s is not to be run: already claimed, or ended", job_id)
+            return
+        _outlasting_outages(Claim(jobs.ledger, record), jobs)
+
+
+def _outlasting_outages(claim: Claim, jobs: JobQueue) -> None:
+    """Run the job; where storage or Redis fail, go on from what is stored once they are back."""
+    failing_since = math.inf
+    with _terminated() as stop_requested:
+        while True:
+            began = time.monotonic()
+            try:
+                with _settled(claim, jobs):
+                    RUN[claim.record.type](claim, jobs, stop_requested)
+                return
+            except (StorageError, RedisError) as error:
+                if time.monotonic() - began > OUTAGE_S:  # it got far: this is another outage
+                    failing_since = math.inf
+                failing_since = min(failing_since, time.monotonic())
+                if stop_requested():
+                    raise
+                if time.monotonic() - failing_since > OUTAGE_S:
+                    claim.fail(*_outage(error))
+                    return
+                logger.warning("job %s waits: %s", claim.record.id, error)
+            claim.report("waiting for storage", claim.record.progress, claim.record.metrics)
+            time.sleep(ASK_AGAIN_S)
 
 
 def help_job(job_id: str, name: str) -> None:
@@ -61,7 +102,7 @@ def help_job(job_id: str, name: str) -> None:
     jobs = _open()
     seat = Seat(jobs.ledger, jobs.ledger.read(job_id), name)
     try:
-        with _terminated() as stop_requested:
+        with _terminated() as stop_requested, device_lock():
             help_search(seat, jobs, stop_requested)
     except (JobCancelled, JobInterrupted):
         logger.info("%s has stopped", name)
@@ -72,7 +113,7 @@ def help_job(job_id: str, name: str) -> None:
 def _open() -> JobQueue:
     settings = Settings()
     assert settings.storage_url is not None
-    return open_queue(settings, Storage.open(settings.storage_url), patience_s=PATIENCE_S)
+    return open_queue(settings, Storage.open(settings.storage_url), patience_s=REDIS_PATIENCE_S)
 
 
 @contextmanager
@@ -81,11 +122,14 @@ def _settled(claim: Claim, jobs: JobQueue) -> Iterator[None]:
     try:
         yield
     except JobInterrupted:
-        jobs.deliver(claim.hand_back())
+        _hand_back(claim, jobs)
     except JobCancelled:
         claim.confirm_cancelled()
     except LeaseLost:
         logger.warning("job %s has gone to another attempt", claim.record.id)
+    except (ObjectExists, ObjectNotFound):
+        claim.fail(*FAULT)
+        raise
     except (StorageError, RedisError):
         raise
     except tuple(FAILURES) as error:
@@ -93,8 +137,24 @@ def _settled(claim: Claim, jobs: JobQueue) -> Iterator[None]:
         logger.warning("job %s failed: %s: %s", claim.record.id, code, error)
         claim.fail(code, str(error))
     except Exception:
-        claim.fail("internal_error", "the job failed by a fault of the service; see its log")
+        claim.fail(*FAULT)
         raise
+
+
+def _outage(error: StorageError | RedisError) -> tuple[str, str]:
+    """The code and the words of a failure that waiting has not mended."""
+    if isinstance(error, StorageFull):
+        return "storage_full", "the object store is full; make room and submit the job again"
+    what = "the object store" if isinstance(error, StorageError) else "Redis"
+    return "outage", f"{what} did not answer for {OUTAGE_S / 60:.0f} minutes; submit the job again"
+
+
+def _hand_back(claim: Claim, jobs: JobQueue) -> None:
+    record = claim.hand_back()
+    try:
+        jobs.deliver(record)
+    except RedisError:
+        logger.warning("Redis is away: job %s is delivered later", record.id)
 
 
 @contextmanager

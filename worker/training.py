@@ -3,6 +3,7 @@
 A checkpoint holds all that the training needs. Whoever claims the job later goes on from it.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -14,17 +15,20 @@ from models.datasets import Dataset
 from models.state import TrainState, initial_state
 from models.train import Progress, train
 from worker.architectures import architecture_of
-from worker.artifacts import artifact_key, checkpoint_key
+from worker.artifacts import artifact_key
+from worker.checkpoints import Checkpoints
+from worker.claims import Claim
 from worker.curves import draw, event_file
 from worker.datasets import DatasetRecord, DatasetStore
 from worker.jobs import JobProgress
 from worker.judging import Judge, load_photos, prepare
-from worker.ledger import Claim
 from worker.queue import JobQueue
 from worker.registering import EVENTS, Trained, register
 from worker.requests import TrainJob
-from worker.storage import ObjectNotFound, Storage
+from worker.storage import ObjectNotFound, Storage, StorageError
 from worker.watch import JobCancelled, JobInterrupted, Watch
+
+logger = logging.getLogger(__name__)
 
 SHEETS = 20  # sample sheets and looks at held-out photos over a whole training
 DRAW_EVERY_S = 30  # curves, which take half a second
@@ -69,6 +73,7 @@ class TrainingRun:
         self.claim = claim
         self.watch = watch
         self.storage = claim.ledger.storage
+        self.checkpoints = Checkpoints(self.storage, claim.record.id)
         self.state = state
         self.categories = categories
         self.judge = judge
@@ -87,7 +92,10 @@ class TrainingRun:
                 sheets = int(progress.fraction * SHEETS)
                 self._look(progress)
             if time.monotonic() - saved_at >= checkpoint_every_s:
-                self.checkpoint()
+                try:
+                    self.checkpoint()
+                except StorageError as error:
+                    logger.warning("job %s goes on without: %s", self.claim.record.id, error)
                 saved_at = time.monotonic()
 
     def register(self, record: DatasetRecord) -> None:
@@ -95,7 +103,7 @@ class TrainingRun:
         self.checkpoint()  # whatever ends this attempt now, the training is done
         self.watch.show("evaluating", self._progress(), self.watch.metrics)
         trained = Trained(state=self.state, lines=self.metrics, dataset=record, judge=self.judge)
-        version = register(self.watch, self.storage, trained)
+        version = register(self.claim, self.watch, trained)
         self.claim.succeed(
             {
                 "model": version.name,
@@ -103,17 +111,19 @@ class TrainingRun:
                 "alias": self.claim.record.request.promote,
             }
         )
-        self.storage.delete(checkpoint_key(self.claim.record.id))
+        self.checkpoints.clear()
 
     def checkpoint(self) -> None:
         """Save all that another process needs to go on; never a state that is not finite."""
         if self.state.is_finite():
             self.save_metrics()
-            self.storage.put(checkpoint_key(self.claim.record.id), save_state(self.state))
+            self.claim.check()
+            attempt = self.claim.record.attempt
+            self.checkpoints.save(attempt, self.state.step, save_state(self.state))
 
     def save_metrics(self) -> None:
         """What has been reported so far, for whoever reads the job's files."""
-        self._artifact("metrics.jsonl", training_log.dump(self.metrics))
+        self.claim.store("metrics.jsonl", training_log.dump(self.metrics))
 
     def _report(self, progress: Progress) -> None:
         metrics = progress.metrics() | {
@@ -128,15 +138,15 @@ class TrainingRun:
     def _look(self, progress: Progress) -> None:
         """A sample sheet, and what the held-out photos say."""
         sheet = sample_sheet(self.state.ema, self.categories)
-        self._artifact(f"samples-{progress.images:09d}.png", sheet)
+        self._show(f"samples-{progress.images:09d}.png", sheet)
         if self.judge is not None:
             self.looked = self.judge.look(self.state.ema)
             self._remember(progress, self.looked | {"images": float(progress.images)})
         if time.monotonic() - self.drawn_at >= DRAW_EVERY_S:
             self.drawn_at = time.monotonic()
-            self._artifact("curves.png", draw(self.metrics))
+            self._show("curves.png", draw(self.metrics))
             started_at = self.claim.record.created_at.timestamp()
-            self._artifact(EVENTS, event_file(self.metrics, started_at))
+            self._show(EVENTS, event_file(self.metrics, started_at))
 
     def _remember(self, progress: Progress, metrics: dict[str, float]) -> None:
         """One line of metrics.jsonl for each step."""
@@ -161,17 +171,20 @@ class TrainingRun:
             return []
         return training_log.parse(data, self.state.step)
 
-    def _artifact(self, name: str, data: bytes) -> None:
-        self.storage.put(artifact_key(self.claim.record.id, name), data)
+    def _show(self, name: str, data: bytes) -> None:
+        """A file for onlookers, which a training does not wait for."""
+        try:
+            self.claim.store(name, data)
+        except StorageError as error:
+            logger.warning("%s of job %s is lost: %s", name, self.claim.record.id, error)
 
 
 def _resume_or_start(
     storage: Storage, claim: Claim, record: DatasetRecord, photos: int
 ) -> TrainState:
-    try:
-        return load_state(storage.read(checkpoint_key(claim.record.id)))
-    except ObjectNotFound:
-        pass
+    saved = Checkpoints(storage, claim.record.id).newest()
+    if saved is not None:
+        return load_state(saved)
     job = claim.record.request
     assert isinstance(job, TrainJob)
     architecture = architecture_of(job, storage, record, photos)

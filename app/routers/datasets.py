@@ -1,11 +1,13 @@
 """Data sets: zips of product photos, a folder for each category."""
 
-from typing import Annotated
+import hashlib
+from typing import Annotated, BinaryIO
 
 from fastapi import APIRouter, Depends, File, Form, Path, Query, Response, UploadFile
 
 from app.auth import require
 from app.dependencies import JSON, PNG, DatasetsDep, Limit, SettingsDep
+from app.idempotency import OnceDep
 from app.schemas import Page
 from models.archive import ArchiveLimits
 from worker.datasets import DatasetRecord
@@ -25,12 +27,14 @@ def upload_dataset(
     file: Annotated[UploadFile, File(description="A zip with one folder of photos per category.")],
     datasets: DatasetsDep,
     settings: SettingsDep,
+    once: OnceDep,
     response: Response,
     name: Annotated[str, Form(min_length=1, max_length=100, pattern=NO_CONTROLS)] = "photos",
 ) -> DatasetRecord:
     """Validate a zip of photos and keep it. The report says what was kept and what was not."""
     limits = ArchiveLimits(total_bytes=settings.max_dataset_bytes)
-    record = datasets.add(file.file, name, limits)
+    dataset_id = once("ds", lambda: _digest(file.file) + name.encode())
+    record = datasets.add(file.file, name, limits, dataset_id)
     response.headers["Location"] = f"/datasets/{record.id}"
     return record
 
@@ -54,3 +58,12 @@ def read_dataset(dataset_id: DatasetIdPath, datasets: DatasetsDep) -> DatasetRec
 def preview_dataset(dataset_id: DatasetIdPath, datasets: DatasetsDep) -> Response:
     """A contact sheet: the first photos of each category, as they are kept."""
     return Response(datasets.preview(dataset_id), media_type="image/png")
+
+
+def _digest(file: BinaryIO) -> bytes:
+    """The SHA-256 of an upload, which can be read from its beginning afterwards."""
+    digest = hashlib.sha256()
+    while piece := file.read(2**20):
+        digest.update(piece)
+    file.seek(0)
+    return digest.digest()

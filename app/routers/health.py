@@ -26,7 +26,7 @@ def ready(
     """Redis, the object store and the default model are there; 503 names what is missing."""
     missing = []
     try:
-        queue.ledger.redis.ping()
+        queue.leases.redis.ping()
     except RedisError:
         missing.append("redis")
     try:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Response
 from app.auth import require
 from app.dependencies import JSON, DatasetsDep, Limit, QueueDep, StorageDep
 from app.errors import Problem
+from app.idempotency import IdFor, OnceDep
 from app.schemas import Artifact, Artifacts, JobView, Page
 from worker.artifacts import FILE_NAME, artifact_folder, artifact_key, media_type
 from worker.jobs import JobRecord, JobStatus
@@ -41,6 +42,7 @@ def submit_train_job(
     job: Annotated[TrainJob, Body(openapi_examples={"sample": {"value": EXAMPLE}})],
     queue: QueueDep,
     datasets: DatasetsDep,
+    once: OnceDep,
     response: Response,
 ) -> JobView:
     """Queue a training job. Poll the URL in the `Location` header for its status."""
@@ -52,7 +54,7 @@ def submit_train_job(
         )
     if job.architecture is not None:
         _check_search(queue.fetch(job.architecture.from_job), job)
-    return _submitted(queue, "train", job, response)
+    return _submitted(queue, "train", job, once, response)
 
 
 @router.post("/nas", status_code=202, dependencies=[JSON])
@@ -60,6 +62,7 @@ def submit_nas_job(
     job: Annotated[NasJob, Body(openapi_examples={"sample": {"value": NAS_EXAMPLE}})],
     queue: QueueDep,
     datasets: DatasetsDep,
+    once: OnceDep,
     response: Response,
 ) -> JobView:
     """Queue a search for a better generator and discriminator; it ends with a registered model."""
@@ -72,7 +75,7 @@ def submit_nas_job(
     if category is not None and category not in dataset.categories:
         known = ", ".join(dataset.categories)
         raise Problem(422, "unknown_category", f"generate.category: must be one of {known}")
-    return _submitted(queue, "nas", job, response)
+    return _submitted(queue, "nas", job, once, response)
 
 
 @router.get("", dependencies=[JSON])
@@ -142,8 +145,11 @@ def _check_search(search: JobRecord, job: TrainJob) -> None:
     raise Problem(422, "invalid_request", f"architecture.from_job: {detail}")
 
 
-def _submitted(queue: JobQueue, job_type: JobType, job: JobRequest, response: Response) -> JobView:
-    record = queue.submit(job_type, job)
+def _submitted(
+    queue: JobQueue, job_type: JobType, job: JobRequest, once: IdFor, response: Response
+) -> JobView:
+    job_id = once("job", lambda: job.model_dump_json().encode())
+    record = queue.submit(job_type, job, job_id)
     response.headers["Location"] = f"/jobs/{record.id}"
     return JobView.of(record, queue.position(record))
 

@@ -88,5 +88,5 @@ def dataset_id(client: TestClient) -> str:
 
 def disconnect(app: FastAPI) -> None:
     """Close what `create_app` opened towards Redis."""
-    app.state.queue.ledger.redis.close()
+    app.state.queue.leases.redis.close()
     app.state.queue.queue.connection.close()

@@ -49,3 +49,14 @@ def test_a_refused_upload_leaves_nothing(client: TestClient) -> None:
 def test_an_unknown_data_set_is_404(client: TestClient) -> None:
     for path in (f"/datasets/{UNKNOWN}", f"/datasets/{UNKNOWN}/preview"):
         assert_problem(client.get(path), 404, "dataset_not_found")
+
+
+def test_an_upload_that_is_sent_twice_with_a_key_makes_one_data_set(client: TestClient) -> None:
+    files = {"file": SAMPLE_ARCHIVE.read_bytes()}
+    key = {"Idempotency-Key": "upload-1"}
+    first, again = (client.post("/datasets", files=files, headers=key) for _ in range(2))
+    assert first.status_code == 201
+    assert (again.status_code, again.json()) == (first.status_code, first.json())
+    assert len(client.get("/datasets").json()["data"]) == 1
+    renamed = client.post("/datasets", files=files, data={"name": "other"}, headers=key)
+    assert_problem(renamed, 422, "idempotency_key_reused")

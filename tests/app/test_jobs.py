@@ -3,6 +3,7 @@
 import io
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from tests.app.conftest import Serve
-from tests.app.problems import assert_problem
+from tests.app.problems import Answer, assert_problem
 from worker.artifacts import artifact_key
+from worker.claims import Claim
 from worker.embedded import EmbeddedValkey
 from worker.queue import JobQueue
 from worker.requests import NasJob
@@ -106,11 +108,11 @@ def test_an_architecture_is_taken_from_a_search_that_has_one(
     search = NasJob.model_validate(
         {"dataset": dataset_id, "model": "shoes", "resolution": 32} | request_changes
     )
-    record = jobs.ledger.create("nas", search)
-    claim = jobs.ledger.claim(record.id)
-    assert claim is not None
+    record = jobs.submit("nas", search)
+    running = jobs.ledger.claim(record.id, "delivery-1")
+    assert running is not None
     if status == "succeeded":
-        claim.succeed({})
+        Claim(jobs.ledger, running).succeed({})
     body = {
         "dataset": dataset_id, "model": "shoes", "resolution": 32, "batch_size": 8,
         "architecture": {"from_job": record.id},
@@ -168,7 +170,7 @@ def test_a_running_job_is_asked_to_stop_as_often_as_one_likes(
     client: TestClient, dataset_id: str, jobs: JobQueue
 ) -> None:
     job = submit(client, dataset_id)
-    assert jobs.ledger.claim(job) is not None
+    assert jobs.ledger.claim(job, "delivery-1") is not None
     for _ in range(2):
         response = client.post(f"/jobs/{job}/cancel")
         assert (response.status_code, response.json()["status"]) == (202, "cancelling")
@@ -211,14 +213,48 @@ def test_a_full_queue_takes_no_more(serve: Serve, dataset_id: str) -> None:
     assert_problem(response, 429, "queue_full")
 
 
-def test_without_redis_a_submission_is_refused_soon(
+def test_without_redis_a_submission_is_refused_soon_and_a_cancel_is_kept(
     serve: Serve, dataset_id: str, tmp_path: Path
 ) -> None:
     with EmbeddedValkey(tmp_path / "own") as valkey:
         client = serve(redis_url=valkey.url)
         job = submit(client, dataset_id)
     body = {"dataset": dataset_id, "model": "shoes", "batch_size": 8}
-    for path, sent in (("/jobs/train", body), (f"/jobs/{job}/cancel", None)):
-        started = time.monotonic()
-        assert_problem(client.post(path, json=sent), 503, "redis_unavailable")
-        assert time.monotonic() - started < 2
+    started = time.monotonic()
+    assert_problem(client.post("/jobs/train", json=body), 503, "redis_unavailable")
+    assert time.monotonic() - started < 2
+    assert client.post(f"/jobs/{job}/cancel").json()["status"] == "cancelled"
+
+
+@pytest.mark.parametrize("path", ["/jobs/train", "/jobs/nas"])
+def test_a_job_that_is_sent_twice_with_a_key_is_one(
+    client: TestClient, dataset_id: str, path: str
+) -> None:
+    body = {"dataset": dataset_id, "model": "shoes"}
+    key = {"Idempotency-Key": "order-1"}
+
+    def send(_: int) -> Answer:
+        return client.post(path, json=body, headers=key)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(send, range(40)))
+    first = answers[0]
+    assert first.status_code == 202
+    assert {answer.text for answer in answers} == {first.text}
+    assert {answer.headers["Location"] for answer in answers} == {first.headers["Location"]}
+    assert len(client.get("/jobs").json()["data"]) == 1
+
+    client.post(f"{first.headers['Location']}/cancel")
+    assert send(0).text == first.text
+
+    other = client.post(path, json=body | {"seed": 1}, headers=key)
+    assert_problem(other, 422, "idempotency_key_reused")
+    assert client.post(path, json=body).json()["id"] != first.json()["id"]
+
+
+@pytest.mark.parametrize("key", ["", " ", "a b", "ä", "k" * 256])
+def test_a_key_that_is_none_is_refused(client: TestClient, dataset_id: str, key: str) -> None:
+    body = {"dataset": dataset_id, "model": "shoes"}
+    headers = {b"Idempotency-Key": key.encode("latin-1")}
+    answer = client.post("/jobs/train", json=body, headers=headers)
+    assert_problem(answer, 422, "invalid_request")

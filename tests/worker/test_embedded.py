@@ -176,10 +176,10 @@ def test_a_worker_that_dies_is_started_again(tmp_path: Path) -> None:
 
 
 TOLD = """
-import signal, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from worker.processes import die_with_parent
-die_with_parent(signal.SIGTERM)
+die_with_parent(signal.SIGTERM, os.getppid())
 told = []
 signal.signal(signal.SIGTERM, lambda *_: told.append("SIGTERM"))
 Path(sys.argv[1]).touch()
@@ -230,7 +230,8 @@ def test_a_worker_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     with EmbeddedValkey(tmp_path / "valkey") as server:
         program = (
             "import os, subprocess, sys, time\n"
-            "worker = subprocess.Popen([sys.executable, '-m', 'worker', '--embedded'])\n"
+            "command = [sys.executable, '-m', 'worker', '--embedded', str(os.getpid())]\n"
+            "worker = subprocess.Popen(command)\n"
             "print(worker.pid, flush=True)\n"
             "time.sleep(60)\n"
         )

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from worker.jobs import new_id, now
 from worker.queue import HELP_TASK, TASK, JobQueue, QueueFull, open_queue
 from worker.requests import TrainJob
 from worker.settings import Settings
@@ -26,9 +27,9 @@ def test_rq_carries_the_job_id_alone_as_json(jobs: JobQueue) -> None:
 def test_jobs_wait_in_order(jobs: JobQueue) -> None:
     first, second = (jobs.submit("train", REQUEST) for _ in range(2))
     assert (jobs.position(first), jobs.position(second)) == (0, 1)
-    claim = jobs.ledger.claim(first.id)
+    claim = jobs.ledger.claim(first.id, "delivery-1")
     assert claim is not None
-    assert jobs.position(claim.record) is None
+    assert jobs.position(claim) is None
 
 
 def test_a_full_queue_refuses_and_records_nothing(settings: Settings, storage: Storage) -> None:
@@ -40,16 +41,6 @@ def test_a_full_queue_refuses_and_records_nothing(settings: Settings, storage: S
     assert len(jobs.ledger.ids()) == 2
 
 
-def test_a_lost_delivery_is_sent_again(jobs: JobQueue, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = jobs.submit("train", REQUEST)
-    jobs.queue.empty()
-    jobs.reconcile()
-    assert jobs.queue.count == 0  # a worker may be on its way to claim it
-    monkeypatch.setattr("worker.queue.REDELIVER_AFTER", timedelta(0))
-    jobs.reconcile()
-    assert list(jobs.queue.jobs[0].args) == [record.id]
-
-
 def test_a_delivery_that_ends_takes_no_other_one_along(jobs: JobQueue) -> None:
     record = jobs.submit("train", REQUEST)
     jobs.deliver(record)
@@ -57,18 +48,6 @@ def test_a_delivery_that_ends_takes_no_other_one_along(jobs: JobQueue) -> None:
     first.delete()
     assert jobs.queue.jobs == [second]
     assert jobs.position(record) == 0
-
-
-def test_a_silent_job_is_queued_again(jobs: JobQueue) -> None:
-    record = jobs.submit("train", REQUEST)
-    jobs.ledger.claim(record.id)
-    jobs.queue.empty()
-    jobs.reconcile()
-    assert jobs.fetch(record.id).status == "running"
-    jobs.ledger.drop_lease(record.id)
-    jobs.reconcile()
-    assert (jobs.fetch(record.id).status, jobs.fetch(record.id).attempt) == ("queued", 2)
-    assert list(jobs.queue.jobs[0].args) == [record.id]
 
 
 def test_pages_are_newest_first_and_complete(jobs: JobQueue) -> None:
@@ -80,6 +59,7 @@ def test_pages_are_newest_first_and_complete(jobs: JobQueue) -> None:
         page, more = jobs.page(None, None, 2, after)
         seen += [record.id for record in page]
         after = seen[-1]
+        jobs.submit("train", REQUEST)  # what arrives meanwhile moves nothing
     assert seen == sorted(ids, reverse=True)
     cancelled, more = jobs.page("train", "cancelled", 2, None)
     assert ([record.id for record in cancelled], more) == ([ids[2]], False)
@@ -96,7 +76,7 @@ def test_helpers_are_invited_once_and_again_when_they_are_gone(jobs: JobQueue) -
     jobs.queue.remove(first)  # as when a worker takes it: it lives as long as its lease
     jobs.invite("job_1", 2)
     assert jobs.queue.get_job_ids() == [second]
-    jobs.ledger.drop_lease(first)
+    jobs.leases.drop(first)
     jobs.invite("job_1", 2)
     assert len(jobs.queue.get_job_ids()) == 2
     assert first not in jobs.queue.get_job_ids()
@@ -111,12 +91,34 @@ def test_helpers_on_their_way_are_dismissed_and_nobody_else(jobs: JobQueue) -> N
     assert jobs.position(record) == 0
 
 
-def test_a_helper_of_a_requeued_job_is_not_its_delivery(
-    jobs: JobQueue, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_with_an_id_of_its_own_is_submitted_once(jobs: JobQueue) -> None:
+    job_id = new_id("job")
+    first = jobs.submit("train", REQUEST, job_id)
+    jobs.cancel(job_id)
+    assert jobs.submit("train", REQUEST, job_id) == first
+    assert jobs.queue.count == 1
+
+
+def test_a_job_that_waits_before_its_next_attempt_is_not_delivered(jobs: JobQueue) -> None:
     record = jobs.submit("train", REQUEST)
     jobs.queue.empty()
-    jobs.invite(record.id, 1)
-    monkeypatch.setattr("worker.queue.REDELIVER_AFTER", timedelta(0))
-    jobs.reconcile()
-    assert [job.func_name for job in jobs.queue.jobs] == [HELP_TASK, TASK]
+    jobs.deliver(record.model_copy(update={"not_before": now() + timedelta(seconds=60)}))
+    assert jobs.queue.count == 0
+    jobs.deliver(record.model_copy(update={"not_before": now()}))
+    assert jobs.queue.count == 1
+
+
+@pytest.mark.parametrize(("dead", "status"), [("delivery-1", "queued"), ("delivery-2", "running")])
+def test_a_dead_delivery_takes_its_own_job_back_and_no_other_one(
+    jobs: JobQueue, dead: str, status: str
+) -> None:
+    record = jobs.submit("train", REQUEST)
+    jobs.ledger.claim(record.id, "delivery-1")
+    jobs.bury(record.id, dead)
+    assert jobs.fetch(record.id).status == status
+
+
+def test_a_delivery_that_died_before_it_could_claim_is_counted(jobs: JobQueue) -> None:
+    record = jobs.submit("train", REQUEST)
+    jobs.bury(record.id, "delivery-1")
+    assert (jobs.fetch(record.id).status, jobs.fetch(record.id).crashes) == ("queued", 1)

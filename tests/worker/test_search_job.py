@@ -58,7 +58,7 @@ def assert_nothing_is_left_of(jobs: JobQueue, storage: Storage, job_id: str) -> 
         of_redis = [f"vitrine:search:{job_id}", f"vitrine:helpers:{job_id}"]
         waiting = [name for name in jobs.queue.get_job_ids() if job_id in name]
         states = list(storage.keys(search_folder(job_id)))
-        return [key for key in of_redis if jobs.ledger.redis.exists(key)] + waiting + states
+        return [key for key in of_redis if jobs.leases.redis.exists(key)] + waiting + states
 
     deadline = time.monotonic() + 10
     while leftovers() and time.monotonic() < deadline:
@@ -152,7 +152,7 @@ def test_two_workers_share_a_search_and_either_may_die(
     helper = start_worker()
     wait_for(jobs, job.id, lambda _: has_horse(helper))
     owners = wait_for_owners(jobs, job.id)
-    assert f"{job.id}/1" in owners
+    assert jobs.fetch(job.id).held_by in owners
     os.kill(work_horse_of(helper), signal.SIGKILL)
     time.sleep(1)
     os.kill(work_horse_of(leader), signal.SIGKILL)
@@ -174,7 +174,7 @@ def wait_for_owners(jobs: JobQueue, job_id: str) -> set[str]:
     owners: set[str] = set()
 
     def are_two(_: JobRecord) -> bool:
-        lines = jobs.ledger.redis.lrange(f"vitrine:search:{job_id}", 0, -1)
+        lines = jobs.leases.redis.lrange(f"vitrine:search:{job_id}", 0, -1)
         attributes = [json.loads(line).get("user_attr", {}) for line in lines]
         owners.update(each["owner"] for each in attributes if "owner" in each)
         return len(owners) == 2

@@ -13,7 +13,8 @@ from models.checkpoint import load_classifier
 from models.extractor import digest
 from tests.worker.conftest import StartWorker
 from tests.worker.watching import wait_for, work_horse_of
-from worker.artifacts import artifact_folder, artifact_key, checkpoint_key
+from worker.artifacts import artifact_folder, artifact_key
+from worker.checkpoints import Checkpoints
 from worker.jobs import JobRecord
 from worker.queue import JobQueue
 from worker.registering import EVENTS
@@ -52,7 +53,7 @@ def test_a_job_ends_with_a_registered_model_and_its_files(
     assert json.loads(lines[-1])["step"] <= 20
     names = [key.rsplit("/", 1)[-1] for key in storage.keys(artifact_folder(job.id))]
     assert "samples-000000160.png" in names
-    assert not storage.exists(checkpoint_key(job.id))
+    assert not Checkpoints(storage, job.id).exist()
 
 
 def test_a_job_is_judged_by_photos_that_it_never_saw(
@@ -96,7 +97,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
     wait_for(jobs, undisturbed.id, succeeded)
 
     killed = jobs.submit("train", longer)
-    wait_for(jobs, killed.id, lambda _: storage.exists(checkpoint_key(killed.id)))
+    wait_for(jobs, killed.id, lambda _: Checkpoints(storage, killed.id).exist())
     os.kill(work_horse_of(worker), signal.SIGKILL)
     record = wait_for(jobs, killed.id, succeeded)
 
@@ -114,13 +115,13 @@ def test_a_killed_worker_takes_its_work_horse_along_and_another_goes_on(
 ) -> None:
     worker = start_worker()
     job = jobs.submit("train", tiny_job.model_copy(update={"max_images": 3200}))
-    wait_for(jobs, job.id, lambda _: storage.exists(checkpoint_key(job.id)))
+    wait_for(jobs, job.id, lambda _: Checkpoints(storage, job.id).exist())
     horse = work_horse_of(worker)
     worker.kill()
     worker.wait()
     time.sleep(0.5)
     assert not Path(f"/proc/{horse}/exe").exists()
-    jobs.ledger.drop_lease(job.id)  # instead of waiting until it runs out
+    jobs.leases.drop(str(jobs.fetch(job.id).held_by))  # instead of waiting until it runs out
 
     start_worker()
     assert wait_for(jobs, job.id, succeeded).attempt == 2
@@ -162,7 +163,7 @@ def test_a_stopped_worker_hands_its_job_back_without_a_crash(
     assert worker.wait(timeout=20) == 0
     waiting = jobs.fetch(job.id)
     assert (waiting.status, waiting.attempt, waiting.crashes) == ("queued", 2, 0)
-    assert storage.exists(checkpoint_key(job.id))
+    assert Checkpoints(storage, job.id).exist()
 
     start_worker()
     assert wait_for(jobs, job.id, succeeded).crashes == 0

@@ -1,0 +1,31 @@
+"""The lock of a device, between processes."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from worker.devices import exclusively
+
+HOLDER = """
+import sys, time
+from worker.devices import exclusively
+with exclusively(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_device_is_held_by_one_process_until_it_dies() -> None:
+    name = f"vitrine-test-{os.getpid()}"
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, name], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(RuntimeError, match="another process"), exclusively(name, within_s=0.1):
+        pass
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    with exclusively(name, within_s=0.1):
+        pass
