@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench clean
+.PHONY: help run test chaos lint bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ run: .venv/.run-stamp ## start the whole service on this machine
 
 test: lint ## lint, then the tests
 	$(BIN)/python -m pytest
+
+chaos: .venv/.dev-stamp ## harm the job system on purpose for an hour or two, count what is lost
+	$(BIN)/python -m tests.chaos
 
 lint: .venv/.dev-stamp ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -1,17 +1,13 @@
 """Real parts for every test: a Valkey server of our own, object stores in folders and on S3."""
 
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
-from botocore.exceptions import EndpointConnectionError
 from redis import Redis
 
-from tests.service import free_port
+import tests.s3
+from tests.s3 import S3Server
 from worker.embedded import EmbeddedValkey
 from worker.queue import JobQueue, open_queue
 from worker.settings import Settings
@@ -48,34 +44,9 @@ def redis_url(redis: Redis, valkey_url: str) -> str:  # noqa: ARG001 - it emptie
 @pytest.fixture(scope="session")
 def s3_environment() -> Iterator[dict[str, str]]:
     """How to reach a server process that speaks S3 and has the bucket `vitrine`."""
-    port = free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    endpoint = f"http://127.0.0.1:{port}"
-    client = boto3.client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="tests",
-        aws_secret_access_key="tests",
-    )
-    for attempt in range(100):
-        try:
-            client.create_bucket(Bucket="vitrine")
-            break
-        except EndpointConnectionError:
-            assert attempt < 99, "the S3 server did not start"
-            time.sleep(0.2)
-    client.close()
-    yield {
-        "AWS_ENDPOINT": endpoint,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "tests",
-        "AWS_SECRET_ACCESS_KEY": "tests",
-    }
-    server.kill()
-    server.wait()
+    server = S3Server()
+    yield tests.s3.s3_environment(server.port)
+    server.close()
 
 
 @pytest.fixture

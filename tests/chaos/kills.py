@@ -1,0 +1,131 @@
+"""SIGKILLs at seeded moments: of worker, horse, or both, and inside checkpoint writes."""
+
+import os
+import random
+import signal
+import time
+from dataclasses import dataclass, field
+
+from tests.chaos.history import broken_promises
+from tests.chaos.proxy import Fault
+from tests.chaos.world import World, succeeded
+from worker.jobs import JobRecord
+from worker.registry import Registry
+
+WHOM = ("checkpoint", "horse", "worker", "both")
+MOST_TRIES = 20  # a job may end before it is hit
+
+
+@dataclass
+class Killed:
+    """What became of the jobs whose processes were killed."""
+
+    kills: dict[str, int] = field(default_factory=lambda: dict.fromkeys(WHOM, 0))
+    jobs: int = 0
+    different: int = 0  # ended with other weights than the undisturbed one
+    redone: int = 0  # began again from before the newest checkpoint
+    slowest_requeue_s: float = 0.0
+    broken: list[str] = field(default_factory=list)
+
+    def add(self, other: "Killed") -> None:
+        """Count another part of the same run."""
+        for whom in WHOM:
+            self.kills[whom] += other.kills[whom]
+        self.jobs += other.jobs
+        self.different += other.different
+        self.redone += other.redone
+        self.slowest_requeue_s = max(self.slowest_requeue_s, other.slowest_requeue_s)
+        self.broken += other.broken
+
+
+def kill_jobs(world: World, seed: int, wanted: dict[str, int]) -> Killed:
+    """One undisturbed job, then so many that are killed once, in each way."""
+    source = random.Random(seed)
+    result = Killed()
+    world.start_worker()
+    began = time.monotonic()
+    undisturbed = world.wait_for(world.jobs.submit("train", world.job()).id, succeeded)
+    usual_s = time.monotonic() - began
+    weights = _weights(world, undisturbed)
+    ways = [whom for whom, count in wanted.items() for _ in range(count)]
+    source.shuffle(ways)
+    accepted = [undisturbed.id]
+    for whom in ways:
+        for _ in range(MOST_TRIES):
+            job_id = world.jobs.submit("train", world.job()).id
+            accepted.append(job_id)
+            hit = _hit(world, job_id, whom, source, usual_s)
+            ended = world.wait_for(job_id, succeeded)
+            if hit is not None and ended.crashes == 1:
+                break
+        else:
+            raise AssertionError(f"no {whom} was hit in {MOST_TRIES} jobs")
+        assert hit is not None
+        result.kills[whom] += 1
+        result.jobs += 1
+        result.different += _weights(world, ended) != weights
+        _judge(world, job_id, hit, result)
+    result.broken += broken_promises(world.jobs.ledger, accepted)
+    return result
+
+
+@dataclass
+class _Hit:
+    moment: float  # seconds since the epoch
+    checkpoint_step: int  # the newest one at that moment; 0 without
+
+
+def _hit(
+    world: World, job_id: str, whom: str, source: random.Random, usual_s: float
+) -> _Hit | None:
+    """Kill, and see to it that there is a worker again; None where the job was faster."""
+    worker = world.workers[-1]
+    if whom == "checkpoint":
+        moments: list[float] = []
+
+        def die() -> None:
+            horse = world.horse(worker)
+            if horse is not None:
+                os.kill(horse, signal.SIGKILL)
+                moments.append(time.time())
+
+        fault = Fault("kill", "PUT", "/jobs/checkpoints/", nth=source.randint(1, 3), victim=die)
+        world.proxy.arm(fault)
+        world.wait_for(job_id, lambda record: bool(moments) or record.terminal)
+        world.proxy.faults.remove(fault)
+        return _Hit(moments[0], world.newest_step(job_id)) if moments else None
+    world.wait_for(job_id, lambda record: record.is_running or record.terminal)
+    time.sleep(source.uniform(0, 0.7 * usual_s))
+    moment = time.time()
+    world.kill(worker, whom)
+    if whom != "horse":
+        worker.wait()
+        world.start_worker()
+    return _Hit(moment, world.newest_step(job_id))
+
+
+def _judge(world: World, job_id: str, hit: _Hit, result: Killed) -> None:
+    history = world.jobs.ledger.history(job_id)
+    requeued = next(each for each in history if each.attempt == 2)
+    waited_s = requeued.moved_at.timestamp() - hit.moment
+    result.slowest_requeue_s = max(result.slowest_requeue_s, waited_s)
+    begun = _first_step_after_requeue(world, job_id)
+    result.redone += begun is not None and begun < hit.checkpoint_step
+
+
+def _first_step_after_requeue(world: World, job_id: str) -> int | None:
+    """Of the second attempt's training, as its first report tells; None where it made none."""
+    second = False
+    for event in world.jobs.ledger.events.read(job_id):
+        data = event["data"]
+        assert isinstance(data, dict)
+        second = second or data.get("attempt") == 2
+        if second and event["kind"] == "progress" and data["stage"] == "training":
+            return int(data["progress"]["step"])  # type: ignore[index,call-overload,arg-type] # JSON
+    return None
+
+
+def _weights(world: World, record: JobRecord) -> str:
+    assert record.result is not None
+    card = Registry(world.storage).card("tiny", int(str(record.result["version"])))
+    return card.weights_sha256

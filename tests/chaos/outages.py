@@ -1,0 +1,163 @@
+"""A Redis that is killed, wiped and away, under clients that keep asking over HTTP."""
+
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import httpx
+
+from tests.chaos.history import broken_promises
+from tests.chaos.world import World, succeeded, training
+from tests.service import Service
+
+ANSWER_S = 2.0  # in which the API says that Redis is away
+BACK_S = 10.0  # in which it works again
+SUBMIT_EVERY_S = 0.5
+DRAIN_S = 1200.0
+
+
+@dataclass
+class Survived:
+    """What became of the jobs that clients were told of."""
+
+    redis_kills: int = 0
+    wipes: int = 0
+    accepted: int = 0
+    refused: int = 0  # answers that told the client to come again
+    lost: int = 0
+    broken: list[str] = field(default_factory=list)
+
+
+def kill_redis(world: World, seed: int, kills: int) -> Survived:
+    """Kill Redis again and again under steady submits, wipe it once; then wait for all jobs."""
+    source, result = random.Random(seed), Survived()
+    service = _service(world)
+    world.start_worker()
+    world.start_worker()
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        submitting = pool.submit(_submit_steadily, service, world, stop, result)
+        for _ in range(kills):
+            time.sleep(source.uniform(0.5, 2.5))
+            world.restart_valkey(down_s=source.uniform(0, 2))
+            result.redis_kills += 1
+        world.jobs.leases.redis.flushall()
+        result.wipes += 1
+        time.sleep(2)
+        stop.set()
+        accepted = submitting.result()
+    result.accepted = len(accepted)
+    deadline = time.monotonic() + DRAIN_S
+    while time.monotonic() < deadline and any(not _ended(world, job) for job in accepted):
+        time.sleep(1)
+    result.lost = sum(not _ended(world, job) for job in accepted)
+    result.broken = broken_promises(world.jobs.ledger, accepted)
+    service.close()
+    return result
+
+
+def _service(world: World) -> Service:
+    # Its pipes are not read here: what it says must fit into them.
+    service = Service(world.environment | {"VITRINE_LOG_LEVEL": "error"})
+    service.wait_until_ready()
+    return service
+
+
+def _submit_steadily(
+    service: Service, world: World, stop: threading.Event, result: Survived
+) -> list[str]:
+    """As a careful client does: each job with a key, again until it is accepted."""
+    accepted: list[str] = []
+    body = world.job(max_images=16).model_dump(mode="json")
+    while not stop.wait(SUBMIT_EVERY_S):
+        key = {"Idempotency-Key": f"job-{len(accepted)}"}
+        while True:
+            answer = service.client.post("/jobs/train", json=body, headers=key)
+            if answer.status_code == 202:
+                break
+            assert answer.status_code == 503, answer.text
+            result.refused += 1
+            time.sleep(0.2)
+        accepted.append(answer.json()["id"])
+        if len(accepted) % 3 != 0:  # else they would take an hour
+            service.client.post(f"/jobs/{accepted[-1]}/cancel")
+    return accepted
+
+
+def _ended(world: World, job_id: str) -> bool:
+    return world.jobs.ledger.read(job_id).terminal
+
+
+@dataclass
+class Away:
+    """What was seen while Redis was away, and when it came back."""
+
+    away_s: float
+    steps: int = 0  # of the training, meanwhile
+    answers: int = 0  # of the API, each a 503
+    slowest_answer_s: float = 0.0
+    back_s: float = 0.0
+    attempts: int = 0
+    broken: list[str] = field(default_factory=list)
+
+
+def redis_away(world: World, seconds: float) -> Away:
+    """Take Redis away in the middle of a training."""
+    result = Away(away_s=seconds)
+    service = _service(world)
+    world.start_worker()
+    job = world.jobs.submit(
+        "train", world.job(max_images=50_000_000, max_seconds=int(seconds) + 20)
+    )
+    world.wait_for(job.id, training)
+    url = f"/jobs/{job.id}"
+    first = world.newest_step(job.id)
+    gone = threading.Thread(target=world.restart_valkey, args=(seconds,))
+    gone.start()
+    time.sleep(0.3)
+    while gone.is_alive() and _is_away(service, url, result):
+        time.sleep(0.5)
+    result.steps = world.newest_step(job.id) - first
+    gone.join()
+    returned = time.monotonic()
+    while service.client.get(url).status_code != 200:
+        time.sleep(0.1)
+    result.back_s = time.monotonic() - returned
+    result.attempts = world.wait_for(job.id, succeeded).attempt
+    result.broken = broken_promises(world.jobs.ledger, [job.id])
+    service.close()
+    return result
+
+
+def _is_away(service: Service, url: str, result: Away) -> bool:
+    """Ask once; whether the answer was that Redis is away."""
+    began = time.monotonic()
+    status = service.client.get(url).status_code
+    if status != 503:
+        return False
+    result.answers += 1
+    result.slowest_answer_s = max(result.slowest_answer_s, time.monotonic() - began)
+    return True
+
+
+def one_key(world: World, requests: int) -> set[str]:
+    """The jobs that so many requests at once with one Idempotency-Key make."""
+    service = _service(world)
+    body = world.job().model_dump(mode="json")
+    headers = {"Idempotency-Key": "once"}
+    limits = httpx.Limits(max_connections=None)
+
+    with httpx.Client(base_url=service.url, timeout=120, limits=limits) as client:
+
+        def send(_: int) -> str:
+            answer = client.post("/jobs/train", json=body, headers=headers)
+            assert answer.status_code == 202, answer.text
+            return str(answer.json()["id"])
+
+        with ThreadPoolExecutor(requests) as pool:
+            answered = set(pool.map(send, range(requests)))
+    made = set(world.jobs.ledger.ids())
+    service.close()
+    return answered | made

@@ -1,0 +1,54 @@
+"""A small seeded slice of `make chaos`; each part asserts that its harm was really done."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.freezes import freeze_jobs
+from tests.chaos.kills import kill_jobs
+from tests.chaos.outages import kill_redis
+from tests.chaos.storage_faults import harm_every_call
+from tests.chaos.world import World
+from tests.s3 import S3Server
+
+LEASE_S = 3.0
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    server = S3Server()
+    yield server
+    server.close()
+
+
+def test_a_job_killed_inside_a_checkpoint_write_ends_with_the_same_weights(
+    tmp_path: Path, server: S3Server
+) -> None:
+    with World(tmp_path, server, "killed", lease_s=LEASE_S) as world:
+        result = kill_jobs(world, 1, {"checkpoint": 1, "both": 1})
+    assert result.kills == {"checkpoint": 1, "both": 1, "horse": 0, "worker": 0}
+    assert (result.different, result.redone, result.broken) == (0, 0, [])
+    assert result.slowest_requeue_s < 30
+
+
+def test_a_frozen_process_writes_nothing_when_it_wakes_up(tmp_path: Path, server: S3Server) -> None:
+    with World(tmp_path, server, "frozen", lease_s=LEASE_S) as world:
+        result = freeze_jobs(world, 1, 1)
+    assert (result.freezes, result.stale, result.broken) == (1, [], [])
+
+
+def test_every_accepted_job_ends_though_redis_is_killed_and_wiped(
+    tmp_path: Path, server: S3Server
+) -> None:
+    with World(tmp_path, server, "redis", lease_s=LEASE_S) as world:
+        result = kill_redis(world, 1, 2)
+    assert (result.redis_kills, result.wipes) == (2, 1)
+    assert result.accepted >= 3
+    assert (result.lost, result.broken) == (0, [])
+
+
+def test_a_job_outlasts_a_store_that_fails_at_any_call(tmp_path: Path) -> None:
+    result = harm_every_call(tmp_path, 1, 6)
+    assert sum(result.fired.values()) == 6
+    assert (result.failed, result.different, result.broken) == (0, 0, [])

@@ -1,0 +1,176 @@
+"""A whole job system for chaos: a Valkey server, an object store behind a proxy, real workers."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from models.archive import ArchiveLimits
+from tests.chaos.proxy import Proxy
+from tests.s3 import S3Server, s3_environment
+from worker.checkpoints import Checkpoints
+from worker.datasets import DatasetStore
+from worker.embedded import EmbeddedValkey
+from worker.jobs import JobRecord
+from worker.queue import open_queue
+from worker.requests import TrainJob
+from worker.settings import Settings
+from worker.shipped import SAMPLE_ARCHIVE
+from worker.storage import Storage
+
+PATIENCE_S = 180.0  # for a job of a few seconds, on a busy machine
+
+
+class World:
+    """Everything that a job needs, and ways to harm it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        server: S3Server,
+        name: str,
+        *,
+        lease_s: float = 20.0,
+        checkpoint_every_s: float = 0.5,
+    ) -> None:
+        self.name = name
+        self.server = server
+        self.folder = folder / name
+        self.proxy = Proxy(server.port)
+        self.valkey = EmbeddedValkey(self.folder / "valkey")
+        self.valkey.start()
+        self.environment = s3_environment(self.proxy.port) | {
+            "VITRINE_REDIS_URL": self.valkey.url,
+            "VITRINE_STORAGE_URL": f"s3://vitrine/{name}",
+            "VITRINE_LEASE_S": str(lease_s),
+            "VITRINE_CHECKPOINT_EVERY_S": str(checkpoint_every_s),
+            "VITRINE_MAX_QUEUED_JOBS": "10000",
+            "OMP_NUM_THREADS": "1",
+        }
+        # This process looks from the side: straight at the server, through no fault.
+        os.environ.update(s3_environment(server.port))
+        self.storage = Storage.open(f"s3://vitrine/{name}")
+        self.settings = Settings(
+            redis_url=self.valkey.url,
+            storage_url=f"s3://vitrine/{name}",
+            lease_s=lease_s,
+            max_queued_jobs=10_000,
+        )
+        self.jobs = open_queue(self.settings, self.storage, patience_s=30)
+        self.workers: list[subprocess.Popen[bytes]] = []
+        with SAMPLE_ARCHIVE.open("rb") as archive:
+            self.dataset = DatasetStore(self.storage).add(archive, "sample", ArchiveLimits())
+
+    def __enter__(self) -> "World":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for worker in self.workers:
+            self.thaw(worker)
+            worker.kill()
+            worker.wait()
+        self.jobs.leases.redis.close()
+        self.jobs.queue.connection.close()
+        self.valkey.stop()
+        self.proxy.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def job(self, **changes: object) -> TrainJob:
+        """A training of a few seconds."""
+        tiny = TrainJob(
+            dataset=self.dataset.id,
+            model="tiny",
+            resolution=28,
+            preset="fast",
+            batch_size=16,
+            max_images=3200,
+        )
+        return tiny.model_copy(update=changes)
+
+    def start_worker(self) -> "subprocess.Popen[bytes]":
+        """`python -m worker`."""
+        log = (self.folder / "worker.log").open("ab")
+        with log:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "worker"],
+                env=os.environ | self.environment,
+                stdout=log,
+                stderr=log,
+            )
+        self.workers.append(worker)
+        return worker
+
+    def horse(self, worker: "subprocess.Popen[bytes]") -> int | None:
+        """The process that runs a worker's job."""
+        try:
+            text = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text()
+        except FileNotFoundError:
+            return None
+        children = text.split()
+        return int(children[0]) if children else None
+
+    def kill(self, worker: "subprocess.Popen[bytes]", whom: str) -> None:
+        """SIGKILL the horse, the worker, or both."""
+        horse = self.horse(worker)
+        if whom in ("horse", "both") and horse is not None:
+            os.kill(horse, signal.SIGKILL)
+        if whom in ("worker", "both"):
+            worker.kill()
+
+    def freeze(self, worker: "subprocess.Popen[bytes]") -> None:
+        """SIGSTOP the worker and its horse."""
+        self._signal(worker, signal.SIGSTOP)
+
+    def thaw(self, worker: "subprocess.Popen[bytes]") -> None:
+        """SIGCONT both."""
+        self._signal(worker, signal.SIGCONT)
+
+    def restart_valkey(self, down_s: float) -> None:
+        """SIGKILL the Redis server, and start another one on its files."""
+        os.kill(self.valkey.pid, signal.SIGKILL)
+        self.valkey.stop()
+        time.sleep(down_s)
+        self.valkey = EmbeddedValkey(self.folder / "valkey")
+        self.valkey.start()
+
+    def wait_for(self, job_id: str, reached: Callable[[JobRecord], bool]) -> JobRecord:
+        """The job once `reached` holds."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            record = self.jobs.fetch(job_id)
+            if reached(record):
+                return record
+            assert not record.terminal, record
+            time.sleep(0.02)
+        raise AssertionError(f"not reached within {PATIENCE_S} s: {self.jobs.fetch(job_id)}")
+
+    def newest_step(self, job_id: str) -> int:
+        """Of a job's checkpoints; 0 where it has none."""
+        keys = self.storage.keys(Checkpoints(self.storage, job_id).folder)
+        return max((int(key.rsplit("/", 1)[-1].split("-")[1]) for key in keys), default=0)
+
+    def _signal(self, worker: "subprocess.Popen[bytes]", signum: signal.Signals) -> None:
+        horse = self.horse(worker)
+        for pid in (worker.pid, horse):
+            if pid is not None and worker.poll() is None:
+                os.kill(pid, signum)
+
+
+def succeeded(record: JobRecord) -> bool:
+    """For `wait_for`."""
+    return record.status == "succeeded"
+
+
+def training(record: JobRecord) -> bool:
+    """For `wait_for`."""
+    return record.stage == "training"
