@@ -40,6 +40,7 @@ from models.trials import METRICS, Goal, Trial
 
 STRATEGIES: tuple[Strategy, ...] = ("evolution", "tpe", "random")
 DEFAULT = "default"
+LISTED = 3  # of a search's best
 LATENCIES = 5  # medians of single images, by turns
 
 
@@ -67,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for strategy in options.strategies:
             rungs = Rungs("search", InMemoryStorage(), len(options.rungs), goal, strategy, repeat)
             _search(rungs, start, searched, options)
+            for trial in rungs.best()[:LISTED]:
+                print(f"  {trial.kid:.2f} {describe(build(trial.point, start))}", flush=True)
             winners[strategy] = choose_finalists(rungs, start, 1)[-1]
         for name, finalist in _finals(winners, start, whole, options, repeat).items():
             found[name].append(finalist)

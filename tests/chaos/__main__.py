@@ -1,18 +1,23 @@
 """python -m tests.chaos: harm the job system on purpose, and count what is lost."""
 
 import argparse
+import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.measure import machine
 from tests.chaos.freezes import freeze_jobs
+from tests.chaos.history import Verdict
 from tests.chaos.kills import WHOM, Killed, kill_jobs
-from tests.chaos.outages import kill_redis, one_key, redis_away
+from tests.chaos.outages import ANSWER_S, BACK_S, kill_redis, one_key, redis_away
 from tests.chaos.storage_faults import harm_every_call
 from tests.chaos.world import World
 from tests.s3 import S3Server
+
+REQUEUE_S = 30.0  # after the death of a worker
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -28,16 +33,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--worlds", type=int, default=4, help="job systems that are killed at once")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    server = S3Server()
+    server, complaints = S3Server(), list[str]()
+    print(f"{'':<44} {'faults':>6} {'jobs':>5} {'lost':>5} {'doubled':>7}", flush=True)
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         for name in options.scenarios:
-            began = time.monotonic()
-            SCENARIOS[name](options, server, Path(folder))
-            print(f"  {name}: {time.monotonic() - began:.0f} s", flush=True)
+            for row in SCENARIOS[name](options, server, Path(folder)):
+                verdict = row.verdict
+                print(
+                    f"{row.name:<44} {row.faults:>6} {verdict.accepted:>5} {len(verdict.lost):>5}"
+                    f" {len(verdict.doubled):>7}  {row.note}",
+                    flush=True,
+                )
+                complaints += [*verdict.complaints, *row.complaints]
     server.close()
+    print(machine())
+    if complaints:
+        sys.exit("\n".join(complaints))
 
 
-def _kills(options: argparse.Namespace, server: S3Server, folder: Path) -> None:
+@dataclass
+class Row:
+    """One line of the table."""
+
+    name: str
+    faults: int
+    verdict: Verdict
+    note: str
+    complaints: list[str] = field(default_factory=list)
+
+
+def _kills(options: argparse.Namespace, server: S3Server, folder: Path) -> Iterator[Row]:
     worlds = options.worlds
 
     def part(number: int) -> Killed:
@@ -48,39 +73,66 @@ def _kills(options: argparse.Namespace, server: S3Server, folder: Path) -> None:
         with World(folder, server, f"kills-{number}") as world:
             return kill_jobs(world, options.seed + number, wanted)
 
-    result = Killed()
+    total = Killed()
     with ThreadPoolExecutor(worlds) as pool:
         for each in pool.map(part, range(worlds)):
-            result.add(each)
-    print(result)
+            total.add(each)
+    kinds = ", ".join(f"{count} {whom}" for whom, count in total.kills.items())
+    note = (
+        f"{total.jobs - total.different} of {total.jobs} with the same weights; queued again after"
+        f" {total.slowest_requeue_s:.1f} s at most; redone {total.redone} times from further back"
+        " than the newest checkpoint"
+    )
+    kept = not total.different and not total.redone and total.slowest_requeue_s <= REQUEUE_S
+    complaints = [] if kept else [note]
+    yield Row(f"SIGKILL ({kinds})", sum(total.kills.values()), total.verdict, note, complaints)
 
 
-def _freezes(options: argparse.Namespace, server: S3Server, folder: Path) -> None:
+def _freezes(options: argparse.Namespace, server: S3Server, folder: Path) -> Iterator[Row]:
     with World(folder, server, "freezes", lease_s=4.0) as world:
-        print(freeze_jobs(world, options.seed, options.freezes))
+        found = freeze_jobs(world, options.seed, options.freezes)
+    note = f"{found.hung} of them a hung horse; {len(found.stale)} stale writes"
+    yield Row("SIGSTOP beyond the lease", found.freezes, found.verdict, note, found.stale)
 
 
-def _redis(options: argparse.Namespace, server: S3Server, folder: Path) -> None:
+def _redis(options: argparse.Namespace, server: S3Server, folder: Path) -> Iterator[Row]:
     with World(folder, server, "redis") as world:
-        print(kill_redis(world, options.seed, options.redis_kills))
+        found = kill_redis(world, options.seed, options.redis_kills)
+    note = f"{found.refused} submits were told to come again"
+    faults = found.redis_kills + found.wipes
+    yield Row("Redis killed under submits, then wiped", faults, found.verdict, note)
 
 
-def _away(options: argparse.Namespace, server: S3Server, folder: Path) -> None:
+def _away(options: argparse.Namespace, server: S3Server, folder: Path) -> Iterator[Row]:
     for seconds in options.away:
         with World(folder, server, f"away-{seconds:.0f}") as world:
-            print(redis_away(world, seconds))
+            found = redis_away(world, seconds)
+        note = (
+            f"{found.steps} steps trained meanwhile, attempt {found.attempts}; {found.answers}"
+            f" times 503 within {found.slowest_answer_s:.2f} s; back after {found.back_s:.2f} s"
+        )
+        kept = found.attempts == 1 and found.slowest_answer_s < ANSWER_S and found.back_s < BACK_S
+        complaints = [] if kept else [note]
+        yield Row(f"Redis away for {seconds:.0f} s", 1, found.verdict, note, complaints)
 
 
-def _key(options: argparse.Namespace, server: S3Server, folder: Path) -> None:
+def _key(options: argparse.Namespace, server: S3Server, folder: Path) -> Iterator[Row]:
     with World(folder, server, "key") as world:
-        print(f"{options.requests} requests, {len(one_key(world, options.requests))} job")
+        made = one_key(world, options.requests)
+        verdict = Verdict(accepted=len(made))
+    complaints = [] if len(made) == 1 else [f"one key made {len(made)} jobs"]
+    yield Row("requests at once with one key", options.requests, verdict, "", complaints)
 
 
-def _storage(options: argparse.Namespace, server: S3Server, folder: Path) -> None:  # noqa: ARG001 - on files
-    print(harm_every_call(folder / "storage", options.seed, options.faults))
+def _storage(options: argparse.Namespace, server: S3Server, folder: Path) -> Iterator[Row]:  # noqa: ARG001 - on files
+    found = harm_every_call(folder / "storage", options.seed, options.faults)
+    for kind, count in found.fired.items():
+        yield Row(f"store {kind}", count, Verdict(), "")
+    note = f"{found.different} with other weights, {len(found.failed)} failed"
+    yield Row(f"store, each of {found.calls} calls", 0, found.verdict, note, found.failed)
 
 
-SCENARIOS: dict[str, Callable[[argparse.Namespace, S3Server, Path], None]] = {
+SCENARIOS: dict[str, Callable[[argparse.Namespace, S3Server, Path], Iterator[Row]]] = {
     "kills": _kills,
     "freezes": _freezes,
     "redis": _redis,

@@ -1,39 +1,62 @@
-"""What may be said of a job's recorded transitions, whatever befell it."""
+"""What may be said of jobs by their recorded transitions, whatever befell them."""
+
+from dataclasses import dataclass, field
 
 from worker.jobs import MOVES, TERMINAL, JobRecord
 from worker.ledger import Ledger
 from worker.registry import Registry
 
 
-def broken_promises(ledger: Ledger, job_ids: list[str]) -> list[str]:
-    """Every promise that the records of these jobs break, in words; none if all is well."""
-    broken = []
+@dataclass
+class Verdict:
+    """On accepted jobs, in words; all empty if all is well."""
+
+    accepted: int = 0
+    lost: list[str] = field(default_factory=list)  # have not ended
+    doubled: list[str] = field(default_factory=list)  # have made more than one version
+    broken: list[str] = field(default_factory=list)  # have moved as no job may
+
+    def __iadd__(self, other: "Verdict") -> "Verdict":
+        self.accepted += other.accepted
+        self.lost += other.lost
+        self.doubled += other.doubled
+        self.broken += other.broken
+        return self
+
+    @property
+    def complaints(self) -> list[str]:
+        """All there is to complain of."""
+        return self.lost + self.doubled + self.broken
+
+
+def judge(ledger: Ledger, job_ids: list[str]) -> Verdict:
+    """Whether the system has kept its promises to these jobs."""
+    verdict = Verdict(accepted=len(job_ids))
     for job_id in job_ids:
         history = ledger.history(job_id)
-        broken += [f"{job_id}: {what}" for what in _of(history)]
+        verdict.broken += [f"{job_id} {what}" for what in _unlawful(history)]
         if not history[-1].terminal:
-            broken.append(f"{job_id} has not ended: {history[-1].status}")
-    return broken + _doubled(ledger, job_ids)
-
-
-def _of(history: list[JobRecord]) -> list[str]:
-    broken = []
-    for before, after in zip(history, history[1:], strict=False):
-        if after.status not in MOVES[before.status]:
-            broken.append(f"moved from {before.status} to {after.status}")
-        if before.status in TERMINAL:
-            broken.append("moved after its end")
-        if (before.status, after.status) == ("running", "queued") and (
-            after.attempt != before.attempt + 1
-        ):
-            broken.append("was queued again as the same attempt")
-        if after.revision != before.revision + 1 or after.moved_at < before.moved_at:
-            broken.append("went back in time")
-    return broken
-
-
-def _doubled(ledger: Ledger, job_ids: list[str]) -> list[str]:
+            verdict.lost.append(f"{job_id} is {history[-1].status}")
     registry = Registry(ledger.storage)
     origins = [card.origin for name in registry.names() for card in registry.versions(name)]
-    return [f"{job} has made {origins.count(job)} versions" for job in job_ids
-            if origins.count(job) > 1]  # fmt: skip
+    verdict.doubled = [
+        f"{job_id} has made {origins.count(job_id)} versions"
+        for job_id in job_ids
+        if origins.count(job_id) > 1
+    ]
+    return verdict
+
+
+def _unlawful(history: list[JobRecord]) -> list[str]:
+    found = []
+    for before, after in zip(history, history[1:], strict=False):
+        if after.status not in MOVES[before.status]:
+            found.append(f"moved from {before.status} to {after.status}")
+        if before.status in TERMINAL:
+            found.append("moved after its end")
+        was_queued_again = (before.status, after.status) == ("running", "queued")
+        if was_queued_again and after.attempt != before.attempt + 1:
+            found.append("was queued again as the same attempt")
+        if after.revision != before.revision + 1 or after.moved_at < before.moved_at:
+            found.append("went back in time")
+    return found

@@ -6,7 +6,7 @@ import signal
 import time
 from dataclasses import dataclass, field
 
-from tests.chaos.history import broken_promises
+from tests.chaos.history import Verdict, judge
 from tests.chaos.proxy import Fault
 from tests.chaos.world import World, succeeded
 from worker.jobs import JobRecord
@@ -25,7 +25,7 @@ class Killed:
     different: int = 0  # ended with other weights than the undisturbed one
     redone: int = 0  # began again from before the newest checkpoint
     slowest_requeue_s: float = 0.0
-    broken: list[str] = field(default_factory=list)
+    verdict: Verdict = field(default_factory=Verdict)
 
     def add(self, other: "Killed") -> None:
         """Count another part of the same run."""
@@ -35,7 +35,7 @@ class Killed:
         self.different += other.different
         self.redone += other.redone
         self.slowest_requeue_s = max(self.slowest_requeue_s, other.slowest_requeue_s)
-        self.broken += other.broken
+        self.verdict += other.verdict
 
 
 def kill_jobs(world: World, seed: int, wanted: dict[str, int]) -> Killed:
@@ -65,7 +65,7 @@ def kill_jobs(world: World, seed: int, wanted: dict[str, int]) -> Killed:
         result.jobs += 1
         result.different += _weights(world, ended) != weights
         _judge(world, job_id, hit, result)
-    result.broken += broken_promises(world.jobs.ledger, accepted)
+    result.verdict = judge(world.jobs.ledger, accepted)
     return result
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from tests.chaos.history import broken_promises
+from tests.chaos.history import Verdict, judge
 from tests.chaos.world import World, succeeded, training
 from tests.service import Service
 
@@ -24,10 +24,8 @@ class Survived:
 
     redis_kills: int = 0
     wipes: int = 0
-    accepted: int = 0
     refused: int = 0  # answers that told the client to come again
-    lost: int = 0
-    broken: list[str] = field(default_factory=list)
+    verdict: Verdict = field(default_factory=Verdict)
 
 
 def kill_redis(world: World, seed: int, kills: int) -> Survived:
@@ -48,12 +46,10 @@ def kill_redis(world: World, seed: int, kills: int) -> Survived:
         time.sleep(2)
         stop.set()
         accepted = submitting.result()
-    result.accepted = len(accepted)
     deadline = time.monotonic() + DRAIN_S
     while time.monotonic() < deadline and any(not _ended(world, job) for job in accepted):
         time.sleep(1)
-    result.lost = sum(not _ended(world, job) for job in accepted)
-    result.broken = broken_promises(world.jobs.ledger, accepted)
+    result.verdict = judge(world.jobs.ledger, accepted)
     service.close()
     return result
 
@@ -100,7 +96,7 @@ class Away:
     slowest_answer_s: float = 0.0
     back_s: float = 0.0
     attempts: int = 0
-    broken: list[str] = field(default_factory=list)
+    verdict: Verdict = field(default_factory=Verdict)
 
 
 def redis_away(world: World, seconds: float) -> Away:
@@ -126,7 +122,7 @@ def redis_away(world: World, seconds: float) -> Away:
         time.sleep(0.1)
     result.back_s = time.monotonic() - returned
     result.attempts = world.wait_for(job.id, succeeded).attempt
-    result.broken = broken_promises(world.jobs.ledger, [job.id])
+    result.verdict = judge(world.jobs.ledger, [job.id])
     service.close()
     return result
 
@@ -143,7 +139,7 @@ def _is_away(service: Service, url: str, result: Away) -> bool:
 
 
 def one_key(world: World, requests: int) -> set[str]:
-    """The jobs that so many requests at once with one Idempotency-Key make."""
+    """The jobs that so many requests at once with one Idempotency-Key make, or are answered."""
     service = _service(world)
     body = world.job().model_dump(mode="json")
     headers = {"Idempotency-Key": "once"}

@@ -12,7 +12,7 @@ import pytest
 
 import worker.tasks
 from models.archive import ArchiveLimits
-from tests.chaos.history import broken_promises
+from tests.chaos.history import Verdict, judge
 from worker.claims import Claim
 from worker.datasets import DatasetStore
 from worker.embedded import EmbeddedValkey
@@ -97,9 +97,9 @@ class Faults:
 
     fired: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     calls: int = 0  # of the store, by a job that nothing befalls
-    failed: int = 0  # jobs that did not succeed
     different: int = 0  # versions with other weights than the undisturbed job's
-    broken: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    verdict: Verdict = field(default_factory=Verdict)
 
 
 class Bench:
@@ -162,10 +162,9 @@ def harm_every_call(folder: Path, seed: int, most: int | None = None) -> Faults:
             result.fired[kind] += store.fired > 0
             ended = bench.jobs.fetch(bench.job_ids[-1])
             if ended.status != "succeeded":
-                result.failed += 1
-                result.broken.append(f"{kind} at call {at}: {ended.error}")
+                result.failed.append(f"{kind} at call {at}: {ended.error}")
             else:
                 result.different += bench.weights() != weights
-        result.broken += broken_promises(bench.jobs.ledger, bench.job_ids)
+        result.verdict = judge(bench.jobs.ledger, bench.job_ids)
         bench.close()
     return result

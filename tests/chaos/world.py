@@ -23,6 +23,8 @@ from worker.settings import Settings
 from worker.shipped import SAMPLE_ARCHIVE
 from worker.storage import Storage
 
+Worker = subprocess.Popen[bytes]
+
 PATIENCE_S = 180.0  # for a job of a few seconds, on a busy machine
 
 
@@ -62,7 +64,7 @@ class World:
             max_queued_jobs=10_000,
         )
         self.jobs = open_queue(self.settings, self.storage, patience_s=30)
-        self.workers: list[subprocess.Popen[bytes]] = []
+        self.workers: list[Worker] = []
         with SAMPLE_ARCHIVE.open("rb") as archive:
             self.dataset = DatasetStore(self.storage).add(archive, "sample", ArchiveLimits())
 
@@ -97,7 +99,7 @@ class World:
         )
         return tiny.model_copy(update=changes)
 
-    def start_worker(self) -> "subprocess.Popen[bytes]":
+    def start_worker(self) -> Worker:
         """`python -m worker`."""
         log = (self.folder / "worker.log").open("ab")
         with log:
@@ -110,7 +112,7 @@ class World:
         self.workers.append(worker)
         return worker
 
-    def horse(self, worker: "subprocess.Popen[bytes]") -> int | None:
+    def horse(self, worker: Worker) -> int | None:
         """The process that runs a worker's job."""
         try:
             text = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text()
@@ -119,7 +121,7 @@ class World:
         children = text.split()
         return int(children[0]) if children else None
 
-    def kill(self, worker: "subprocess.Popen[bytes]", whom: str) -> None:
+    def kill(self, worker: Worker, whom: str) -> None:
         """SIGKILL the horse, the worker, or both."""
         horse = self.horse(worker)
         if whom in ("horse", "both") and horse is not None:
@@ -127,11 +129,11 @@ class World:
         if whom in ("worker", "both"):
             worker.kill()
 
-    def freeze(self, worker: "subprocess.Popen[bytes]") -> None:
-        """SIGSTOP the worker and its horse."""
-        self._signal(worker, signal.SIGSTOP)
+    def freeze(self, worker: Worker, *, horse_alone: bool) -> None:
+        """SIGSTOP a horse, and its worker too unless it is to stand alone."""
+        self._signal(worker, signal.SIGSTOP, horse_alone=horse_alone)
 
-    def thaw(self, worker: "subprocess.Popen[bytes]") -> None:
+    def thaw(self, worker: Worker) -> None:
         """SIGCONT both."""
         self._signal(worker, signal.SIGCONT)
 
@@ -159,9 +161,9 @@ class World:
         keys = self.storage.keys(Checkpoints(self.storage, job_id).folder)
         return max((int(key.rsplit("/", 1)[-1].split("-")[1]) for key in keys), default=0)
 
-    def _signal(self, worker: "subprocess.Popen[bytes]", signum: signal.Signals) -> None:
+    def _signal(self, worker: Worker, signum: signal.Signals, *, horse_alone: bool = False) -> None:
         horse = self.horse(worker)
-        for pid in (worker.pid, horse):
+        for pid in (None if horse_alone else worker.pid, horse):
             if pid is not None and worker.poll() is None:
                 os.kill(pid, signum)
 
