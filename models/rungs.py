@@ -20,7 +20,8 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from models.search_space import SPACE, Choice, Point, decide, mutate
+from models.optuna_space import encoded, suggest
+from models.search_space import Point, decide, mutate
 from models.trials import Goal, Trial, ranked
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ Strategy = Literal["evolution", "tpe", "random"]
 
 POPULATION = 8  # the best candidates, of which one is varied
 MOST_MUTATIONS = 10
+CALLED = "called"  # of the final trainings' study: the whole list
 MOST_ASKED = 20  # candidates for each that may be trained; the others exceed the limits
 NAMELESS_AFTER = timedelta(seconds=60)  # a trial whose process died before it could say who it is
 
@@ -121,30 +123,38 @@ class Rungs:
         if len(_trained(study)) >= max_trials or len(known) >= MOST_ASKED * max_trials:
             return None
         if not known:
-            study.enqueue_trial(_encoded(first), skip_if_exists=True)
+            study.enqueue_trial(encoded(first), skip_if_exists=True)
         elif self._strategy == "evolution" and TrialState.WAITING not in {t.state for t in known}:
-            study.enqueue_trial(_encoded(self._variation(first, len(known))))
+            study.enqueue_trial(encoded(self._variation(first, len(known))))
         asked = study.ask()
         asked.set_user_attr("owner", owner)
         before = [trial for trial in _trained(study) if trial.number < asked.number]
         if len(before) >= max_trials:  # another process was faster
             study.tell(asked, state=TrialState.FAIL)
             return None
-        point = decide(lambda name, values: _suggest(asked, name, values))
+        point = decide(lambda name, values: suggest(asked, name, values))
         return Claim(0, asked.number, point, self._seed, asked)
 
     def call(self, finalists: Sequence[Trial], seeds: Sequence[int]) -> None:
-        """Have finalists trained once more, to the end, with each of the seeds. Twice is once."""
-        if self._finals.get_trials(deepcopy=False):
-            return
-        for seed in seeds:
-            for trial in finalists:
-                what = {"candidate": trial.candidate, "point": trial.point, "seed": seed}
+        """Have finalists trained once more, to the end, with each of the seeds. Twice is once.
+
+        What a process that died in the middle of this has left out is made up for.
+        """
+        if not self.are_called():
+            called = [
+                {"candidate": trial.candidate, "point": trial.point, "seed": seed}
+                for seed in seeds
+                for trial in finalists
+            ]
+            self._finals.set_user_attr(CALLED, called)
+        known = [trial.user_attrs for trial in self._finals.get_trials(deepcopy=False)]
+        for what in self._finals.user_attrs[CALLED]:
+            if not any(what.items() <= each.items() for each in known):
                 self._finals.enqueue_trial({}, what)
 
     def are_called(self) -> bool:
         """Whether the search has given way to the final trainings."""
-        return bool(self._finals.get_trials(deepcopy=False))
+        return CALLED in self._finals.user_attrs
 
     def finish(self, owner: str) -> Claim | None:
         """Take one of the final trainings; None where none is left."""
@@ -233,33 +243,3 @@ def _trained(study: Study) -> list[FrozenTrial]:
 def _is_old(trial: FrozenTrial) -> bool:
     started = trial.datetime_start
     return started is None or datetime.now(UTC) - started.astimezone(UTC) > NAMELESS_AFTER
-
-
-def _suggest(asked: optuna.Trial, name: str, values: tuple[Choice, ...]) -> Choice:
-    """Optuna's choice: by place where the values are numbers, so that it knows neighbours."""
-    key = _key(name, values)
-    if _is_ordered(values):
-        return values[asked.suggest_int(key, 0, len(values) - 1)]
-    return values[values.index(asked.suggest_categorical(key, values))]
-
-
-def _encoded(point: Point) -> dict[str, Choice]:
-    """The point in the words of `_suggest`."""
-    words: dict[str, Choice] = {}
-
-    def choose(name: str, values: tuple[Choice, ...]) -> Choice:
-        chosen = point[name]
-        words[_key(name, values)] = values.index(chosen) if _is_ordered(values) else chosen
-        return chosen
-
-    decide(choose)
-    return words
-
-
-def _key(name: str, values: tuple[Choice, ...]) -> str:
-    """Optuna wants the same values wherever a name returns."""
-    return name if values == SPACE[name] else f"{name} of {', '.join(map(str, values))}"
-
-
-def _is_ordered(values: tuple[Choice, ...]) -> bool:
-    return not any(isinstance(value, bool | str) for value in values)

@@ -11,9 +11,22 @@ def artifact_key(job_id: str, name: str) -> str:
     return f"{artifact_folder(job_id)}/{name}"
 
 
+SCRATCH = "jobs/scratch"
+
+
+def scratch_folder(job_id: str) -> str:
+    """What a job needs until it ends, and nobody afterwards."""
+    return f"{SCRATCH}/{job_id}"
+
+
+def checkpoint_folder(job_id: str) -> str:
+    """The training states that another attempt may go on from."""
+    return f"{scratch_folder(job_id)}/checkpoints"
+
+
 def search_folder(job_id: str) -> str:
-    """What the processes of a search share; deleted when it has ended."""
-    return f"jobs/searches/{job_id}"
+    """What the processes of a search share."""
+    return f"{scratch_folder(job_id)}/search"
 
 
 # By suffix, of the files of jobs and model versions. TensorBoard's have none that is a type.

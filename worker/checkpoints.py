@@ -8,6 +8,7 @@ number: what it may still store is valid, and older than what the present attemp
 import hashlib
 import logging
 
+from worker.artifacts import checkpoint_folder
 from worker.storage import ObjectNotFound, Storage
 
 logger = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ class Checkpoints:
 
     def __init__(self, storage: Storage, job_id: str) -> None:
         self.storage = storage
-        self.folder = f"jobs/checkpoints/{job_id}"
+        self.folder = checkpoint_folder(job_id)
 
     def save(self, attempt: int, step: int, data: bytes) -> None:
         """Store one, then delete those that are no longer needed."""
@@ -44,11 +45,6 @@ class Checkpoints:
     def exist(self) -> bool:
         """Whether there is one, whole or not."""
         return bool(self._keys())
-
-    def clear(self) -> None:
-        """The job has ended well."""
-        for key in self._keys():
-            self.storage.delete(key)
 
     def _keys(self) -> list[str]:
         """Newest first."""

@@ -55,8 +55,7 @@ def forget_old(storage: Storage) -> None:
     """Delete the keys of the day before yesterday and earlier."""
     for day in storage.folders(FOLDER):
         if day < _day(1):
-            for key in storage.keys(f"{FOLDER}/{day}"):
-                storage.delete(key)
+            storage.clear(f"{FOLDER}/{day}")
 
 
 def _day(age: int) -> str:

@@ -52,6 +52,8 @@ class Lead:
             self._check_limits(shared.rungs.best())
             first = shared.job.seed
             shared.rungs.call(finalists, range(first, first + shared.job.final_seeds))
+        else:
+            shared.rungs.call([], [])  # whoever called them may have died over it
 
     def retrain(self) -> None:
         """Until all final trainings are done."""

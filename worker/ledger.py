@@ -9,9 +9,11 @@ by another, and can commit nothing any more. Redis, which may be lost, is asked 
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 
 from redis import RedisError
 
+from worker.artifacts import scratch_folder
 from worker.events import Events
 from worker.jobs import (
     IllegalMove,
@@ -54,7 +56,7 @@ class Ledger:
     def create(self, record: JobRecord) -> bool:
         """Write a job's first revision; durable when this returns. False where it has one."""
         # The mark first: a record without one would never be looked after.
-        self.storage.put(_open_key(record.id), b"")
+        self.storage.put(open_key(record.id), b"")
         try:
             self._append(record)
         except ObjectExists:
@@ -191,8 +193,8 @@ class Ledger:
                 record = self._append(move(held.model_copy(update=known), status, **changes))
             except ObjectExists:
                 continue  # a client has cancelled it meanwhile, or we are no longer its owner
-            if held.held_by is not None:
-                self._quietly_drop(held.held_by)
+            with suppress(RedisError):  # else the lease runs out
+                self.leases.drop(str(held.held_by))
             return record
 
     def owned(self, held: JobRecord) -> JobRecord:
@@ -227,7 +229,8 @@ class Ledger:
 
     def _close(self, record: JobRecord) -> None:
         self.events.keep(self.storage, record.id)
-        self.storage.delete(_open_key(record.id))
+        self.storage.clear(scratch_folder(record.id))
+        self.storage.delete(open_key(record.id))  # last, so that all this is done, or done again
 
     def _revision(self, job_id: str, number: int) -> JobRecord | None:
         try:
@@ -235,16 +238,11 @@ class Ledger:
         except ObjectNotFound:
             return None
 
-    def _quietly_drop(self, name: str) -> None:
-        try:
-            self.leases.drop(name)
-        except RedisError:
-            logger.warning("Redis is away: the lease of %s will run out", name)
-
 
 def _key(job_id: str, revision: int) -> str:
     return f"{RECORDS}/{job_id}/{revision:06d}.json"
 
 
-def _open_key(job_id: str) -> str:
+def open_key(job_id: str) -> str:
+    """Of the mark of a job that has not ended."""
     return f"{OPEN}/{job_id}"

@@ -6,8 +6,11 @@ let only one of them move a job.
 
 import logging
 
+from worker.artifacts import SCRATCH, scratch_folder
 from worker.idempotency import forget_old
+from worker.ledger import open_key
 from worker.queue import JobQueue
+from worker.storage import Storage
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +25,7 @@ def reconcile_in_turn(jobs: JobQueue) -> None:
         reconcile(jobs)
     if jobs.leases.take_turn("forget", FORGET_EVERY_S):
         forget_old(jobs.ledger.storage)
+        sweep(jobs.ledger.storage)
 
 
 def reconcile(jobs: JobQueue) -> None:
@@ -36,3 +40,10 @@ def reconcile(jobs: JobQueue) -> None:
         elif record.is_due and record.id not in waiting and not jobs.is_underway(record.id):
             logger.warning("job %s was not on the queue; delivering it", record.id)
             jobs.deliver(record)
+
+
+def sweep(storage: Storage) -> None:
+    """Delete what processes still stored for a job when it had ended."""
+    for job_id in storage.folders(SCRATCH):
+        if not storage.exists(open_key(job_id)):
+            storage.clear(scratch_folder(job_id))

@@ -79,10 +79,9 @@ class SharedSearch:
         return owner == self.owner or self.jobs.leases.is_held(owner)
 
     def forget(self) -> None:
-        """Delete what only the search needed."""
+        """Tell the helpers, and Redis, that it is over. What is stored goes with the job's end."""
         self.jobs.dismiss(self.job_id)
         self.journal.delete()
-        self.states.clear()
 
 
 def open_search(watch: Watch, jobs: JobQueue, owner: str) -> SharedSearch:

@@ -156,6 +156,11 @@ class Storage:
         except ObjectNotFound:
             pass
 
+    def clear(self, prefix: str) -> None:
+        """Remove every object below the folder `prefix`."""
+        for key in self.keys(prefix):
+            self.delete(key)
+
     def _holds_any(self, folder: str) -> bool:
         """Only a folder on disk can be empty; elsewhere it is the objects that make it."""
         if not isinstance(self._store, LocalStore):

@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import sys
-import time
+import threading
 from datetime import UTC
 
 from redis import Redis
@@ -37,18 +37,15 @@ AWAY = (RedisConnectionError, RedisTimeoutError)
 
 def work(jobs: JobQueue) -> None:
     """Take jobs until told to stop. RQ's loop ends when Redis is away: then it begins again."""
-    while True:
+    stop = threading.Event()
+    while not stop.is_set():
         try:
-            worker = JobWorker(jobs, jobs.queue.connection)
-            worker.work(logging_level="WARNING")
-            if worker.is_to_stop:
-                return
+            JobWorker(jobs, jobs.queue.connection, stop).work(logging_level="WARNING")
         except AWAY:
-            pass
-        except StopRequested:  # told between two loops
+            logger.warning("Redis is away; asking again")
+        except StopRequested:  # told between two of RQ's loops
             return
-        logger.warning("Redis is away; asking again")
-        time.sleep(RETRY_S)
+        stop.wait(RETRY_S)
 
 
 class JobWorker(Worker):
@@ -56,7 +53,7 @@ class JobWorker(Worker):
 
     max_connection_wait_time = 2 * RETRY_S  # of its own growing pauses
 
-    def __init__(self, jobs: JobQueue, connection: Redis) -> None:
+    def __init__(self, jobs: JobQueue, connection: Redis, stop: threading.Event) -> None:
         super().__init__(
             [QUEUE_NAME],
             connection=connection,
@@ -66,7 +63,7 @@ class JobWorker(Worker):
             job_monitoring_interval=int(RECONCILE_S),
         )
         self.jobs = jobs
-        self.is_to_stop = False
+        self.stop = stop
 
     def run_maintenance_tasks(self) -> None:
         """Every few seconds while idle: RQ's own cleaning, and the reconciler."""
@@ -121,7 +118,7 @@ class JobWorker(Worker):
 
     def handle_warm_shutdown_request(self) -> None:
         """SIGTERM: the horse saves a checkpoint and hands its job back."""
-        self.is_to_stop = True
+        self.stop.set()
         super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call] # the same
         if self.horse_pid:
             self.kill_horse(signal.SIGTERM)

@@ -111,7 +111,6 @@ class TrainingRun:
                 "alias": self.claim.record.request.promote,
             }
         )
-        self.checkpoints.clear()
 
     def checkpoint(self) -> None:
         """Save all that another process needs to go on; never a state that is not finite."""

@@ -89,7 +89,7 @@ def _hit(
                 os.kill(horse, signal.SIGKILL)
                 moments.append(time.time())
 
-        fault = Fault("kill", "PUT", "/jobs/checkpoints/", nth=source.randint(1, 3), victim=die)
+        fault = Fault("kill", "PUT", "/checkpoints/", nth=source.randint(1, 3), victim=die)
         world.proxy.arm(fault)
         world.wait_for(job_id, lambda record: bool(moments) or record.terminal)
         world.proxy.faults.remove(fault)

@@ -38,7 +38,7 @@ class World:
         name: str,
         *,
         lease_s: float = 20.0,
-        checkpoint_every_s: float = 0.5,
+        checkpoint_every_s: float = 0.2,
     ) -> None:
         self.name = name
         self.server = server
@@ -95,7 +95,7 @@ class World:
             resolution=28,
             preset="fast",
             batch_size=16,
-            max_images=3200,
+            max_images=800,
         )
         return tiny.model_copy(update=changes)
 

@@ -1,10 +1,12 @@
 """The final trainings: dealt out once, resumed exactly, ranked by their means."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import count
 
 import pytest
 from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.study import Study
 
 from models.evaluation import Photos
 from models.finals import (
@@ -46,6 +48,34 @@ def training(
 def trial(candidate: int, kid: float, **changes: object) -> Trial:
     blank = replace(default_trial(START), candidate=candidate, kid=kid, images=1)
     return replace(blank, **changes)  # type: ignore[arg-type] # fields of Trial
+
+
+def test_a_process_that_dies_while_it_calls_leaves_no_finalist_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    storage = InMemoryStorage()
+    shared = Rungs("search", storage, 1, Goal(), "evolution", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "enqueue_trial", die_at_the_second(Study.enqueue_trial))
+        with pytest.raises(KeyboardInterrupt):
+            shared.call([default_trial(START)], [7, 8, 9])
+    next_one = Rungs("search", storage, 1, Goal(), "evolution", 0)
+    assert next_one.are_called()
+    for _ in range(2):
+        next_one.call([], [])
+    claims = iter(lambda: next_one.finish("me"), None)
+    assert [claim.seed for claim in claims if claim is not None] == [7, 8, 9]
+
+
+def die_at_the_second(enqueue: Callable[..., None]) -> Callable[..., None]:
+    calls = count(1)
+
+    def dying(*arguments: object) -> None:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        enqueue(*arguments)
+
+    return dying
 
 
 def test_each_finalist_is_trained_with_each_seed_and_calling_twice_is_once(photos: Photos) -> None:

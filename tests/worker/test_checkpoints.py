@@ -10,14 +10,14 @@ def test_the_newest_is_found_and_old_ones_are_deleted(storage: Storage) -> None:
     for step in (9, 80, 700):
         checkpoints.save(1, step, f"step {step}".encode())
     assert checkpoints.newest() == b"step 700"
-    assert len(list(storage.keys("jobs/checkpoints"))) == KEPT
+    assert len(list(storage.keys("jobs"))) == KEPT
 
 
 def test_a_damaged_one_is_passed_over(storage: Storage) -> None:
     checkpoints = Checkpoints(storage, "job_1")
     checkpoints.save(1, 10, b"whole")
     checkpoints.save(1, 20, b"to be truncated")
-    newest = max(storage.keys("jobs/checkpoints"))
+    newest = max(storage.keys("jobs"))
     storage.put(newest, b"to be trunc")
     assert checkpoints.newest() == b"whole"
 
@@ -28,12 +28,3 @@ def test_what_a_stale_attempt_still_stores_is_not_taken(storage: Storage) -> Non
     checkpoints.save(2, 20, b"of the owner")
     checkpoints.save(1, 30, b"stale")
     assert checkpoints.newest() == b"of the owner"
-
-
-def test_those_of_one_job_are_cleared(storage: Storage) -> None:
-    mine, other = Checkpoints(storage, "job_1"), Checkpoints(storage, "job_2")
-    mine.save(1, 10, b"mine")
-    other.save(1, 10, b"other")
-    mine.clear()
-    assert not mine.exist()
-    assert other.newest() == b"other"

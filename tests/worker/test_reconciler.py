@@ -6,9 +6,10 @@ from datetime import timedelta
 
 import pytest
 
+from worker.artifacts import SCRATCH, scratch_folder
 from worker.jobs import JobRecord, now
 from worker.queue import HELP_TASK, TASK, JobQueue, open_queue
-from worker.reconciler import reconcile, reconcile_in_turn
+from worker.reconciler import reconcile, reconcile_in_turn, sweep
 from worker.requests import TrainJob
 from worker.settings import Settings
 from worker.storage import Storage
@@ -118,3 +119,17 @@ def test_one_of_all_processes_has_the_turn(jobs: JobQueue) -> None:
     assert jobs.queue.count == 0
     reconcile(jobs)
     assert jobs.queue.count == 1
+
+
+def test_what_a_job_needed_goes_with_its_end_and_what_comes_later_is_swept(
+    jobs: JobQueue, storage: Storage
+) -> None:
+    ended, other = (jobs.submit("train", REQUEST).id for _ in range(2))
+    state, kept = (f"{scratch_folder(job_id)}/checkpoints/1" for job_id in (ended, other))
+    for key in (state, kept):
+        storage.put(key, b"state")
+    jobs.cancel(ended)
+    assert list(storage.keys(SCRATCH)) == [kept]
+    storage.put(state, b"from a process that did not know")
+    sweep(storage)
+    assert list(storage.keys(SCRATCH)) == [kept]
