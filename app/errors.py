@@ -20,8 +20,8 @@ from models.checkpoint import CheckpointError
 from worker.datasets import DatasetNotFound
 from worker.idempotency import KeyReused
 from worker.jobs import IllegalMove
-from worker.ledger import JobNotFound
 from worker.queue import QueueFull
+from worker.records import JobNotFound
 from worker.registry import InvalidReference, ModelNotFound, WeightsDamaged
 from worker.storage import ObjectNotFound, StorageError, StorageFull
 

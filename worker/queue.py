@@ -55,13 +55,13 @@ class JobQueue:
         Raises:
             QueueFull: `max_queued_jobs` jobs wait already.
         """
-        if job_id is not None and (known := self.ledger.find(job_id)) is not None:
+        if job_id is not None and (known := self.ledger.records.find(job_id)) is not None:
             return known
         if self.queue.count >= self.settings.max_queued_jobs:
             raise QueueFull(f"{self.settings.max_queued_jobs} jobs are waiting; try again later")
         record = JobRecord.new(job_type, request, job_id)
         if not self.ledger.create(record):
-            return self.ledger.first(record.id)
+            return self.ledger.records.first(record.id)
         try:
             self.deliver(record)
         except RedisError:
@@ -127,7 +127,7 @@ class JobQueue:
     ) -> tuple[list[JobRecord], bool]:
         """Jobs newest first, from behind `after`, and whether there are more."""
         found: list[JobRecord] = []
-        for job_id in self.ledger.ids():
+        for job_id in self.ledger.records.ids():
             if after is not None and job_id >= after:
                 continue
             record = self.ledger.fetch(job_id)
@@ -144,7 +144,7 @@ class JobQueue:
     def bury(self, job_id: str, delivery_id: str) -> None:
         """The process of a delivery has died: its job is queued again, within its budget."""
         self.leases.drop(delivery_id)
-        record = self.ledger.read(job_id)
+        record = self.ledger.records.read(job_id)
         # Where it died before it could claim the job, nobody runs it.
         if record.held_by == delivery_id or record.status == "queued":
             self.release(record)

@@ -6,11 +6,10 @@ let only one of them move a job.
 
 import logging
 
-from worker.artifacts import SCRATCH, scratch_folder
+from worker.artifacts import SCRATCH
 from worker.idempotency import forget_old
-from worker.ledger import open_key
 from worker.queue import JobQueue
-from worker.storage import Storage
+from worker.records import Records
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +24,7 @@ def reconcile_in_turn(jobs: JobQueue) -> None:
         reconcile(jobs)
     if jobs.leases.take_turn("forget", FORGET_EVERY_S):
         forget_old(jobs.ledger.storage)
-        sweep(jobs.ledger.storage)
+        sweep(jobs.ledger.records)
 
 
 def reconcile(jobs: JobQueue) -> None:
@@ -42,8 +41,8 @@ def reconcile(jobs: JobQueue) -> None:
             jobs.deliver(record)
 
 
-def sweep(storage: Storage) -> None:
+def sweep(records: Records) -> None:
     """Delete what processes still stored for a job when it had ended."""
-    for job_id in storage.folders(SCRATCH):
-        if not storage.exists(open_key(job_id)):
-            storage.clear(scratch_folder(job_id))
+    for job_id in records.storage.folders(SCRATCH):
+        if not records.is_marked(job_id):
+            records.close(job_id)

@@ -34,12 +34,12 @@ class Seat:
 
     def cancel_requested(self) -> bool:
         """Whether nobody wants the job any more."""
-        status = self.ledger.read(self.record.id).status
+        status = self.ledger.records.read(self.record.id).status
         return status not in ("queued", "running")
 
     def is_orphaned(self) -> bool:
         """Whether the job waits for a worker to own it, which may be this one."""
-        return self.ledger.read(self.record.id).status == "queued"
+        return self.ledger.records.read(self.record.id).status == "queued"
 
     def leave(self) -> None:
         """Let whatever this process was training be trained by another."""

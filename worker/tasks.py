@@ -100,7 +100,7 @@ def _outlasting_outages(claim: Claim, jobs: JobQueue) -> None:
 def help_job(job_id: str, name: str) -> None:
     """RQ entry point of a helper, leased by `name`, at a search that another process owns."""
     jobs = _open()
-    seat = Seat(jobs.ledger, jobs.ledger.read(job_id), name)
+    seat = Seat(jobs.ledger, jobs.ledger.records.read(job_id), name)
     try:
         with _terminated() as stop_requested, device_lock():
             help_search(seat, jobs, stop_requested)

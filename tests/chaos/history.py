@@ -33,7 +33,7 @@ def judge(ledger: Ledger, job_ids: list[str]) -> Verdict:
     """Whether the system has kept its promises to these jobs."""
     verdict = Verdict(accepted=len(job_ids))
     for job_id in job_ids:
-        history = ledger.history(job_id)
+        history = ledger.records.history(job_id)
         verdict.broken += [f"{job_id} {what}" for what in _unlawful(history)]
         if not history[-1].terminal:
             verdict.lost.append(f"{job_id} is {history[-1].status}")

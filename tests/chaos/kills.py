@@ -105,7 +105,7 @@ def _hit(
 
 
 def _judge(world: World, job_id: str, hit: _Hit, result: Killed) -> None:
-    history = world.jobs.ledger.history(job_id)
+    history = world.jobs.ledger.records.history(job_id)
     requeued = next(each for each in history if each.attempt == 2)
     waited_s = requeued.moved_at.timestamp() - hit.moment
     result.slowest_requeue_s = max(result.slowest_requeue_s, waited_s)

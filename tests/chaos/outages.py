@@ -83,7 +83,7 @@ def _submit_steadily(
 
 
 def _ended(world: World, job_id: str) -> bool:
-    return world.jobs.ledger.read(job_id).terminal
+    return world.jobs.ledger.records.read(job_id).terminal
 
 
 @dataclass
@@ -154,6 +154,6 @@ def one_key(world: World, requests: int) -> set[str]:
 
         with ThreadPoolExecutor(requests) as pool:
             answered = set(pool.map(send, range(requests)))
-    made = set(world.jobs.ledger.ids())
+    made = set(world.jobs.ledger.records.ids())
     service.close()
     return answered | made

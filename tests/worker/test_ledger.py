@@ -9,8 +9,9 @@ import pytest
 from worker.claims import Claim
 from worker.events import events_key
 from worker.jobs import IllegalMove, JobProgress, JobRecord, made_at, move, new_id, now
-from worker.ledger import OPEN, JobNotFound, LeaseLost, Ledger
+from worker.ledger import LeaseLost, Ledger
 from worker.queue import JobQueue
+from worker.records import OPEN, JobNotFound
 from worker.requests import TrainJob
 from worker.storage import Storage, StorageError
 
@@ -53,14 +54,16 @@ def test_an_unknown_job_is_not_found(ledger: Ledger) -> None:
 def test_a_job_is_claimed_once(ledger: Ledger, record: JobRecord) -> None:
     assert ledger.claim(record.id, "delivery-1") is not None
     assert ledger.claim(record.id, "delivery-2") is None
-    assert ledger.read(record.id).held_by == "delivery-1"
+    assert ledger.records.read(record.id).held_by == "delivery-1"
 
 
 def test_of_two_processes_that_claim_at_one_moment_storage_lets_one(
     ledger: Ledger, storage: Storage, record: JobRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = Ledger(storage, ledger.leases, ledger.events)
-    monkeypatch.setattr(slow, "read", lambda _: record)  # what it saw before the other moved
+    monkeypatch.setattr(
+        slow.records, "read", lambda _: record
+    )  # what it saw before the other moved
     assert ledger.claim(record.id, "fast") is not None
     assert slow.claim(record.id, "slow") is None
 
@@ -110,7 +113,7 @@ def test_a_job_that_is_done_before_it_heard_of_the_cancel_has_succeeded(
 
 def test_a_stale_attempt_commits_nothing(ledger: Ledger, record: JobRecord) -> None:
     stale = claimed(ledger, record)
-    ledger.release(ledger.read(record.id), max_attempts=3)
+    ledger.release(ledger.records.read(record.id), max_attempts=3)
     fresh = claimed(ledger, record, "delivery-2")
     for commit in (
         lambda: stale.succeed({}),
@@ -130,18 +133,18 @@ def test_a_stale_attempt_commits_nothing(ledger: Ledger, record: JobRecord) -> N
 def test_a_stale_attempt_is_no_owner_of_a_later_cancel(ledger: Ledger, record: JobRecord) -> None:
     stale = claimed(ledger, record)
     ledger.cancel(record.id)
-    ledger.release(ledger.read(record.id), max_attempts=3)
-    assert ledger.read(record.id).status == "cancelled"
+    ledger.release(ledger.records.read(record.id), max_attempts=3)
+    assert ledger.records.read(record.id).status == "cancelled"
     with pytest.raises(LeaseLost):
         stale.confirm_cancelled()
 
 
 def test_a_job_that_has_moved_meanwhile_is_not_released(ledger: Ledger, record: JobRecord) -> None:
     claim = claimed(ledger, record)
-    seen = ledger.read(record.id)
+    seen = ledger.records.read(record.id)
     claim.succeed({})
     assert ledger.release(seen, max_attempts=3) is None
-    assert ledger.read(record.id).status == "succeeded"
+    assert ledger.records.read(record.id).status == "succeeded"
 
 
 def test_the_third_death_ends_a_job_and_each_but_the_first_is_followed_by_a_pause(
@@ -150,11 +153,11 @@ def test_the_third_death_ends_a_job_and_each_but_the_first_is_followed_by_a_paus
     pauses = []
     for _ in range(3):
         claimed(ledger, record)
-        released = ledger.release(ledger.read(record.id), max_attempts=3)
+        released = ledger.release(ledger.records.read(record.id), max_attempts=3)
         assert released is not None
         pauses.append(released.not_before)
     ended = ledger.fetch(record.id)
-    assert [each.status for each in ledger.history(record.id)] == [
+    assert [each.status for each in ledger.records.history(record.id)] == [
         "queued", "running", "queued", "running", "queued", "running", "failed",
     ]  # fmt: skip
     assert ended.error is not None
@@ -168,7 +171,7 @@ def test_the_third_death_ends_a_job_and_each_but_the_first_is_followed_by_a_paus
 def test_a_cancelled_job_whose_process_died_is_cancelled(ledger: Ledger, record: JobRecord) -> None:
     claimed(ledger, record)
     ledger.cancel(record.id)
-    released = ledger.release(ledger.read(record.id), max_attempts=3)
+    released = ledger.release(ledger.records.read(record.id), max_attempts=3)
     assert released is not None
     assert released.status == "cancelled"
 
@@ -210,7 +213,7 @@ def test_an_answer_of_the_store_that_was_lost_does_not_lose_the_move(
     original = storage.create
     monkeypatch.setattr(ledger.storage, "create", create_and_say_it_was_there)
     claimed(ledger, record).succeed({})
-    assert ledger.read(record.id).status == "succeeded"
+    assert ledger.records.read(record.id).status == "succeeded"
 
 
 def test_a_job_that_cannot_be_recorded_is_none(ledger: Ledger, tmp_path: Path) -> None:

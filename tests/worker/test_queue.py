@@ -38,7 +38,7 @@ def test_a_full_queue_refuses_and_records_nothing(settings: Settings, storage: S
         jobs.submit("train", REQUEST)
     with pytest.raises(QueueFull):
         jobs.submit("train", REQUEST)
-    assert len(jobs.ledger.ids()) == 2
+    assert len(jobs.ledger.records.ids()) == 2
 
 
 def test_a_delivery_that_ends_takes_no_other_one_along(jobs: JobQueue) -> None:

@@ -101,6 +101,17 @@ def test_a_job_that_is_to_pause_is_delivered_when_the_pause_is_over(jobs: JobQue
     assert jobs.queue.count == 0
 
 
+def test_a_job_whose_record_is_damaged_is_passed_over(
+    jobs: JobQueue, storage: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged, sound = (jobs.submit("train", REQUEST).id for _ in range(2))
+    storage.put(f"jobs/records/{damaged}/000002.json", b'{"id":')
+    jobs.leases.redis.flushall()
+    reconcile(jobs)
+    assert jobs.waiting() == [sound]
+    assert damaged in caplog.text
+
+
 def test_a_helper_of_a_requeued_job_is_not_its_delivery(jobs: JobQueue) -> None:
     record = jobs.submit("train", REQUEST)
     jobs.queue.empty()
@@ -131,5 +142,5 @@ def test_what_a_job_needed_goes_with_its_end_and_what_comes_later_is_swept(
     jobs.cancel(ended)
     assert list(storage.keys(SCRATCH)) == [kept]
     storage.put(state, b"from a process that did not know")
-    sweep(storage)
+    sweep(jobs.ledger.records)
     assert list(storage.keys(SCRATCH)) == [kept]

@@ -47,5 +47,5 @@ def test_a_worker_without_redis_ends_when_told_and_its_job_is_handed_back(
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(timeout=20) == 0
     assert not Path(f"/proc/{horse}/exe").exists()
-    record = jobs.ledger.read(job.id)
+    record = jobs.ledger.records.read(job.id)
     assert (record.status, record.attempt, record.crashes) == ("queued", 2, 0)
