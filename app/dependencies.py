@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request, params
+from redis.asyncio import Redis
 
 from app.errors import Problem
 from app.sampling import Sampler
@@ -28,6 +29,12 @@ def storage(request: Request) -> Storage:
 def queue(request: Request) -> JobQueue:
     """The job system."""
     value: JobQueue = request.app.state.queue
+    return value
+
+
+def async_redis(request: Request) -> Redis:
+    """A client for what waits for long."""
+    value: Redis = request.app.state.async_redis
     return value
 
 
@@ -62,6 +69,7 @@ def accepts(*media_types: str) -> params.Depends:
 SettingsDep = Annotated[Settings, Depends(settings)]
 StorageDep = Annotated[Storage, Depends(storage)]
 QueueDep = Annotated[JobQueue, Depends(queue)]
+AsyncRedisDep = Annotated[Redis, Depends(async_redis)]
 SamplerDep = Annotated[Sampler, Depends(sampler)]
 RegistryDep = Annotated[Registry, Depends(registry)]
 DatasetsDep = Annotated[DatasetStore, Depends(datasets)]
@@ -69,3 +77,4 @@ DatasetsDep = Annotated[DatasetStore, Depends(datasets)]
 Limit = Annotated[int, Query(ge=1, le=100, description="How many at most.")]
 JSON = accepts("application/json")
 PNG = accepts("image/png")
+EVENTS = accepts("text/event-stream", "application/json")

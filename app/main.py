@@ -9,6 +9,7 @@ import anyio
 import anyio.to_thread
 from fastapi import FastAPI
 from redis import RedisError
+from redis.asyncio import Redis as AsyncRedis
 
 from app import docs, errors
 from app.auth import parse_keys
@@ -50,6 +51,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.api_keys = parse_keys(settings.api_key_hashes)
     app.state.storage = storage
     app.state.queue = open_queue(settings, storage, patience_s=REDIS_PATIENCE_S)
+    assert settings.redis_url is not None
+    app.state.async_redis = AsyncRedis.from_url(
+        settings.redis_url, decode_responses=True, socket_connect_timeout=REDIS_PATIENCE_S
+    )
     app.state.sampler = Sampler(Registry(storage), settings.max_queue)
     for router in (generate.router, datasets.router, jobs.router, models.router, health.router):
         app.include_router(router)
@@ -73,6 +78,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         tasks.start_soon(_look_after, app.state.queue)
         yield
         tasks.cancel_scope.cancel()
+    await app.state.async_redis.aclose()
 
 
 async def _look_after(queue: JobQueue) -> None:

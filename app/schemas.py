@@ -137,7 +137,8 @@ class JobView(BaseModel):
     def of(cls, record: JobRecord, queue_position: int | None) -> "JobView":
         """The view of a record."""
         path = f"/jobs/{record.id}"
-        links = {"self": path, "cancel": f"{path}/cancel", "artifacts": f"{path}/artifacts"}
+        links = {"self": path, "cancel": f"{path}/cancel", "events": f"{path}/events"}
+        links["artifacts"] = f"{path}/artifacts"
         fields = record.model_dump(exclude={"crashes"})
         return cls.model_validate({**fields, "queue_position": queue_position, "links": links})
 

@@ -9,12 +9,14 @@ from pydantic import JsonValue
 from redis import RedisError
 
 from worker.artifacts import artifact_key
+from worker.events import Kind
 from worker.jobs import JobError, JobProgress, JobRecord
 from worker.ledger import Ledger
 from worker.storage import StorageError
 
 logger = logging.getLogger(__name__)
 
+SAMPLES = "samples"  # how the names of sample sheets begin
 ASK_AGAIN_S = 5.0  # what is away; to wait for it at every report would slow the job down
 
 
@@ -26,6 +28,7 @@ class Claim:
         self.record = record
         self._redis_away_until = 0.0
         self._store_away_until = 0.0
+        self._told: dict[str, float] = {}  # the last metrics
 
     @property
     def holder(self) -> str:
@@ -46,8 +49,15 @@ class Claim:
             self._redis_away_until = time.monotonic() + ASK_AGAIN_S
             logger.warning("Redis is away: the progress of %s is not shown", self.record.id)
         else:
-            event = self.record.model_dump(mode="json", include={"stage", "progress", "metrics"})
-            self.ledger.events.add(self.record.id, "progress", event)
+            self._tell("progress", {"stage": stage, **progress.model_dump()})
+            if metrics != self._told:
+                self._told = metrics
+                self._tell("metric", {**metrics})
+
+    def log(self, message: str) -> None:
+        """Tell onlookers what they would not see otherwise."""
+        logger.warning("job %s: %s", self.record.id, message)
+        self._tell("log", {"message": message})
 
     def cancel_requested(self) -> bool:
         """Whether a client has asked the job to stop. A store that is away knows of no such wish.
@@ -72,6 +82,8 @@ class Claim:
         """Store a file of the job; raises LeaseLost."""
         self.check()
         self.ledger.storage.put(artifact_key(self.record.id, name), data)
+        if name.startswith(SAMPLES):
+            self._tell("sample", {"name": name})
 
     def succeed(self, result: dict[str, JsonValue]) -> None:
         """Commit the result; raises LeaseLost."""
@@ -91,3 +103,7 @@ class Claim:
     def hand_back(self) -> JobRecord:
         """Give the job up for another process to go on with; raises LeaseLost."""
         return self.ledger.commit(self.record, "queued", attempt=self.record.attempt + 1)
+
+    def _tell(self, kind: Kind, data: dict[str, JsonValue]) -> None:
+        if time.monotonic() >= self._redis_away_until:
+            self.ledger.events.add(self.record.id, kind, data)

@@ -5,64 +5,94 @@ Events are for onlookers: what they miss while Redis is away, the record still t
 
 import json
 import logging
-from collections.abc import Iterable
-from typing import cast
+from collections.abc import Iterable, Mapping
+from typing import Literal, cast
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 from redis import Redis, RedisError
 from redis.typing import EncodableT
 
-from worker.storage import Storage
+from worker.storage import ObjectNotFound, Storage
 
 logger = logging.getLogger(__name__)
 
-MOST = 10_000  # the older ones of a longer job are dropped
+MOST = 20_000  # the older ones of a longer job are dropped
 FORGOTTEN_AFTER_S = 3600  # by Redis, once they are kept in storage
 
-Entry = tuple[str, dict[str, str]]
-Event = dict[str, JsonValue]
+Kind = Literal["status", "progress", "metric", "sample", "log"]
+
+
+class Event(BaseModel):
+    """One thing that happened; ids grow."""
+
+    id: str
+    kind: Kind
+    data: dict[str, JsonValue]
+
+    @classmethod
+    def of(cls, entry_id: str, fields: Mapping[str, str]) -> "Event":
+        """An entry of the stream."""
+        return cls.model_validate(
+            {"id": entry_id, "kind": fields["kind"], "data": json.loads(fields["data"])}
+        )
+
+    @property
+    def place(self) -> tuple[int, ...]:
+        """Its id as numbers, to be compared."""
+        return place(self.id)
 
 
 class Events:
-    """The events of all jobs: `status`, `progress` and `sample`, each with an id that grows."""
+    """The events of all jobs."""
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
 
-    def add(self, job_id: str, kind: str, data: Event) -> None:
+    def add(self, job_id: str, kind: Kind, data: Mapping[str, JsonValue]) -> None:
         """Append one; without Redis it is lost."""
         fields: dict[EncodableT, EncodableT] = {"kind": kind, "data": json.dumps(data)}
         try:
-            self.redis.xadd(_stream(job_id), fields, maxlen=MOST, approximate=True)
+            self.redis.xadd(stream_key(job_id), fields, maxlen=MOST, approximate=True)
         except RedisError:
             logger.warning("Redis is away: an event of %s is lost", job_id)
 
-    def read(self, job_id: str, after: str = "-") -> list[Event]:
-        """Those behind the id `after`, oldest first, while the job lives."""
-        first = after if after == "-" else f"({after}"
+    def read(self, job_id: str) -> list[Event]:
+        """Those in Redis, oldest first: all of a job that lives, or has ended lately."""
         # redis-py's annotations leave open whether answers are decoded.
-        entries = cast("Iterable[Entry]", self.redis.xrange(_stream(job_id), min=first))
-        return [
-            {"id": number, "kind": fields["kind"], "data": json.loads(fields["data"])}
-            for number, fields in entries
-        ]
+        entries = cast(
+            "Iterable[tuple[str, dict[str, str]]]", self.redis.xrange(stream_key(job_id))
+        )
+        return [Event.of(number, fields) for number, fields in entries]
 
     def keep(self, storage: Storage, job_id: str) -> None:
         """File the events of a job that has ended."""
         try:
             events = self.read(job_id)
             if events:
-                lines = "".join(f"{json.dumps(event)}\n" for event in events)
-                storage.put(events_key(job_id), lines.encode())
-                self.redis.expire(_stream(job_id), FORGOTTEN_AFTER_S)
+                lines = "".join(f"{event.model_dump_json()}\n" for event in events)
+                storage.put(_kept_key(job_id), lines.encode())
+                self.redis.expire(stream_key(job_id), FORGOTTEN_AFTER_S)
         except RedisError:
             logger.warning("Redis is away: the events of %s are not kept", job_id)
 
+    def kept(self, storage: Storage, job_id: str) -> list[Event]:
+        """Those of a job that has ended; none where Redis was away at its end."""
+        try:
+            lines = storage.read(_kept_key(job_id)).splitlines()
+        except ObjectNotFound:
+            return []
+        return [Event.model_validate_json(line) for line in lines]
 
-def events_key(job_id: str) -> str:
-    """Where they are kept, a line of JSON each."""
-    return f"jobs/events/{job_id}.jsonl"
+
+def place(event_id: str) -> tuple[int, ...]:
+    """An id as numbers, to be compared."""
+    return tuple(int(part) for part in event_id.split("-"))
 
 
-def _stream(job_id: str) -> str:
+def stream_key(job_id: str) -> str:
+    """The Redis stream of a job's events."""
     return f"vitrine:events:{job_id}"
+
+
+def _kept_key(job_id: str) -> str:
+    return f"jobs/events/{job_id}.jsonl"

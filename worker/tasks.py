@@ -92,7 +92,7 @@ def _outlasting_outages(claim: Claim, jobs: JobQueue) -> None:
                 if time.monotonic() - failing_since > OUTAGE_S:
                     claim.fail(*_outage(error))
                     return
-                logger.warning("job %s waits: %s", claim.record.id, error)
+                claim.log("Redis is away" if isinstance(error, RedisError) else str(error))
             claim.report("waiting for storage", claim.record.progress, claim.record.metrics)
             time.sleep(ASK_AGAIN_S)
 

@@ -3,7 +3,6 @@
 A checkpoint holds all that the training needs. Whoever claims the job later goes on from it.
 """
 
-import logging
 import math
 import time
 from collections.abc import Callable
@@ -27,8 +26,6 @@ from worker.registering import EVENTS, Trained, register
 from worker.requests import TrainJob
 from worker.storage import ObjectNotFound, Storage, StorageError
 from worker.watch import JobCancelled, JobInterrupted, Watch
-
-logger = logging.getLogger(__name__)
 
 SHEETS = 20  # sample sheets and looks at held-out photos over a whole training
 DRAW_EVERY_S = 30  # curves, which take half a second
@@ -95,7 +92,7 @@ class TrainingRun:
                 try:
                     self.checkpoint()
                 except StorageError as error:
-                    logger.warning("job %s goes on without: %s", self.claim.record.id, error)
+                    self.claim.log(f"no checkpoint was saved: {error}")
                 saved_at = time.monotonic()
 
     def register(self, record: DatasetRecord) -> None:
@@ -175,7 +172,7 @@ class TrainingRun:
         try:
             self.claim.store(name, data)
         except StorageError as error:
-            logger.warning("%s of job %s is lost: %s", name, self.claim.record.id, error)
+            self.claim.log(f"{name} was not stored: {error}")
 
 
 def _resume_or_start(

@@ -1,15 +1,28 @@
 """Jobs: submitted, watched, cancelled; the files they make."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Path, Query, Response
+from anyio import to_thread
+from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response
+from fastapi.responses import StreamingResponse
+from pydantic import StringConstraints
 
 from app.auth import require
-from app.dependencies import JSON, DatasetsDep, Limit, QueueDep, StorageDep
+from app.dependencies import (
+    EVENTS,
+    JSON,
+    AsyncRedisDep,
+    DatasetsDep,
+    Limit,
+    QueueDep,
+    StorageDep,
+)
 from app.errors import Problem
+from app.event_stream import follow, past
 from app.idempotency import IdFor, OnceDep
 from app.schemas import Artifact, Artifacts, JobView, Page
 from worker.artifacts import FILE_NAME, artifact_folder, artifact_key, media_type
+from worker.events import Event
 from worker.jobs import JobRecord, JobStatus
 from worker.queue import JobQueue
 from worker.requests import JobRequest, JobType, NasJob, TrainJob
@@ -18,6 +31,8 @@ router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[Depends(require(
 
 JOB_ID = r"^job_[0-9a-z]{20}$"
 JobIdPath = Annotated[str, Path(pattern=JOB_ID, description="The `id` returned at submission.")]
+STREAM: dict[str, Any] = {"text/event-stream": {"schema": {"type": "string"}}}
+EventId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,16}-[0-9]{1,16}$")]
 Cursor = Annotated[str | None, Query(pattern=JOB_ID, description="A `last_id`.")]
 EXAMPLE = {
     "dataset": "ds_00000000000000sample",
@@ -132,6 +147,44 @@ def read_artifact(
     queue.fetch(job_id)
     data = storage.read(artifact_key(job_id, name))
     return Response(data, media_type=media_type(name))
+
+
+def seen(
+    last_event_id: Annotated[EventId | None, Header()] = None,
+    after: Annotated[EventId | None, Query(description="A `last_id`.")] = None,
+) -> str:
+    """The last event that a client knows of."""
+    return last_event_id or after or "0-0"
+
+
+@router.get(
+    "/{job_id}/events",
+    response_class=StreamingResponse,
+    responses={200: {"model": Page[Event], "content": STREAM}},
+    dependencies=[EVENTS],
+)
+async def read_events(
+    job_id: JobIdPath,
+    queue: QueueDep,
+    redis: AsyncRedisDep,
+    behind: Annotated[str, Depends(seen)],
+    accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
+    limit: Limit = 100,
+) -> Response:
+    """What happens to a job: `status`, `progress`, `metric`, `sample` and `log`, as it happens.
+
+    The stream ends with the job. A client that comes back with `Last-Event-ID` misses nothing. With
+    `Accept: application/json` what has happened so far, in pages, oldest first.
+    """
+    record = await to_thread.run_sync(queue.fetch, job_id)
+    if "application/json" not in accept:
+        stream = follow(queue.ledger, redis, record, behind)
+        headers = {"Cache-Control": "no-store"}
+        return StreamingResponse(stream, headers=headers, media_type="text/event-stream")
+    events = await to_thread.run_sync(past, queue.ledger, record, behind)
+    data = events[:limit]
+    page = Page(data=data, has_more=len(events) > limit, last_id=data[-1].id if data else None)
+    return Response(page.model_dump_json(), media_type="application/json")
 
 
 def _check_search(search: JobRecord, job: TrainJob) -> None:

@@ -1,6 +1,7 @@
 """Jobs as clients see them while no worker runs: queued, listed, cancelled."""
 
 import io
+import json
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from tests.app.problems import Answer, assert_problem
 from worker.artifacts import artifact_key
 from worker.claims import Claim
 from worker.embedded import EmbeddedValkey
+from worker.jobs import JobProgress
 from worker.queue import JobQueue
 from worker.requests import NasJob
 from worker.shipped import SAMPLE_DATASET, add_sample_dataset
@@ -257,4 +259,67 @@ def test_a_key_that_is_none_is_refused(client: TestClient, dataset_id: str, key:
     body = {"dataset": dataset_id, "model": "shoes"}
     headers = {b"Idempotency-Key": key.encode("latin-1")}
     answer = client.post("/jobs/train", json=body, headers=headers)
+    assert_problem(answer, 422, "invalid_request")
+
+
+def events_of(text: str) -> list[tuple[str, str, dict[str, object]]]:
+    """Ids, kinds and data of a stream."""
+    found = []
+    for block in text.strip().split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.split("\n") if not line.startswith(":"))
+        if fields:
+            found.append((fields["id"], fields["event"], json.loads(fields["data"])))
+    return found
+
+
+@pytest.fixture
+def told(client: TestClient, dataset_id: str, jobs: JobQueue) -> str:
+    """A job with a short life, which has ended."""
+    job_id = submit(client, dataset_id)
+    running = jobs.ledger.claim(job_id, "delivery-1")
+    assert running is not None
+    claim = Claim(jobs.ledger, running)
+    claim.report("training", JobProgress(step=1), {"loss": 0.5})
+    claim.succeed({})
+    return job_id
+
+
+def test_events_tell_a_jobs_story_from_wherever_one_has_stopped(
+    client: TestClient, told: str
+) -> None:
+    whole = client.get(f"/jobs/{told}/events")
+    assert whole.headers["content-type"].startswith("text/event-stream")
+    events = events_of(whole.text)
+    assert [kind for _, kind, _ in events] == ["status", "status", "progress", "metric", "status"]
+    assert events[-1][2] == {"status": "succeeded", "attempt": 1}
+    for seen, (number, _, _) in enumerate(events, start=1):
+        rest = client.get(f"/jobs/{told}/events", headers={"Last-Event-ID": number})
+        assert events_of(rest.text) == events[seen:] if seen < len(events) else rest.text == ""
+
+
+def test_events_come_in_pages_as_json(client: TestClient, told: str) -> None:
+    url, headers = f"/jobs/{told}/events", {"Accept": "application/json"}
+    first = client.get(url, params={"limit": 3}, headers=headers).json()
+    rest = client.get(url, params={"after": first["last_id"]}, headers=headers).json()
+    assert (first["has_more"], rest["has_more"]) == (True, False)
+    kinds = [event["kind"] for event in first["data"] + rest["data"]]
+    assert kinds == ["status", "status", "progress", "metric", "status"]
+
+
+def test_the_end_of_a_job_is_told_though_redis_has_lost_its_events(
+    client: TestClient, dataset_id: str, jobs: JobQueue
+) -> None:
+    job_id = submit(client, dataset_id)
+    jobs.leases.redis.flushall()
+    jobs.ledger.events.redis.flushall()
+    jobs.cancel(job_id)
+    jobs.leases.redis.flushall()
+    jobs.ledger.storage.delete(f"jobs/events/{job_id}.jsonl")
+    ((_, kind, data),) = events_of(client.get(f"/jobs/{job_id}/events").text)
+    assert (kind, data) == ("status", {"status": "cancelled", "attempt": 1})
+
+
+@pytest.mark.parametrize("seen", ["", "x", "1", "1-2-3", "99999999999999999-0"])
+def test_a_last_event_id_that_is_none_is_refused(client: TestClient, told: str, seen: str) -> None:
+    answer = client.get(f"/jobs/{told}/events", headers={"Last-Event-ID": seen})
     assert_problem(answer, 422, "invalid_request")

@@ -117,11 +117,10 @@ def _first_step_after_requeue(world: World, job_id: str) -> int | None:
     """Of the second attempt's training, as its first report tells; None where it made none."""
     second = False
     for event in world.jobs.ledger.events.read(job_id):
-        data = event["data"]
-        assert isinstance(data, dict)
+        data = event.data
         second = second or data.get("attempt") == 2
-        if second and event["kind"] == "progress" and data["stage"] == "training":
-            return int(data["progress"]["step"])  # type: ignore[index,call-overload,arg-type] # JSON
+        if second and event.kind == "progress" and data["stage"] == "training":
+            return int(str(data["step"]))
     return None
 
 

@@ -1,13 +1,11 @@
 """The ledger: every move of a job, and who is refused."""
 
-import json
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from worker.claims import Claim
-from worker.events import events_key
 from worker.jobs import IllegalMove, JobProgress, JobRecord, made_at, move, new_id, now
 from worker.ledger import LeaseLost, Ledger
 from worker.queue import JobQueue
@@ -228,16 +226,18 @@ def test_events_tell_the_story_and_stay_when_redis_is_wiped(
 ) -> None:
     claim = claimed(ledger, record)
     claim.report("training", JobProgress(step=1), {"loss": 0.5})
-    first = ledger.events.read(record.id)
+    claim.store("samples-000000160.png", b"")
+    claim.log("something")
+    told = ledger.events.read(record.id)
+    assert [event.kind for event in told] == [
+        "status", "status", "progress", "metric", "sample", "log",
+    ]  # fmt: skip
     claim.succeed({})
-    assert [event["kind"] for event in first] == ["status", "status", "progress"]
-    assert ledger.events.read(record.id, after=str(first[-1]["id"]))[0]["data"] == {
-        "status": "succeeded", "attempt": 1,
-    }  # fmt: skip
     ledger.leases.redis.flushall()
-    kept = [json.loads(line) for line in storage.read(events_key(record.id)).splitlines()]
-    assert kept[:3] == first
-    assert len(kept) == 4
+    kept = ledger.events.kept(storage, record.id)
+    assert kept[:-1] == told
+    assert kept[-1].data == {"status": "succeeded", "attempt": 1}
+    assert [event.place for event in kept] == sorted(event.place for event in kept)
 
 
 def test_a_job_that_has_ended_never_moves_again() -> None:
