@@ -17,12 +17,13 @@ from starlette.exceptions import HTTPException
 
 from models.archive import DatasetError
 from models.checkpoint import CheckpointError
-from worker.datasets import DatasetNotFound
+from worker.aliases import NothingToRollBack
+from worker.datasets import DatasetInUse, DatasetNotFound
 from worker.idempotency import KeyReused
 from worker.jobs import IllegalMove
 from worker.queue import QueueFull
 from worker.records import JobNotFound
-from worker.registry import InvalidReference, ModelNotFound, WeightsDamaged
+from worker.registry import InvalidReference, ModelNotFound, VersionInUse, WeightsDamaged
 from worker.storage import ObjectNotFound, StorageError, StorageFull
 
 MEDIA_TYPE = "application/problem+json"
@@ -76,6 +77,9 @@ ANSWERS: dict[type[Exception], Answer] = {
     ObjectNotFound: Answer(404, "not_found", "There is no such file."),
     InvalidReference: Answer(422, "invalid_model_reference"),
     IllegalMove: Answer(409, "job_has_ended"),
+    VersionInUse: Answer(409, "version_in_use"),
+    NothingToRollBack: Answer(409, "nothing_to_roll_back"),
+    DatasetInUse: Answer(409, "dataset_in_use"),
     QueueFull: Answer(429, "queue_full"),
     KeyReused: Answer(422, "idempotency_key_reused"),
     WeightsDamaged: Answer(503, "model_unavailable", "This model's weights are damaged."),

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from app.errors import Problem
 from models.checkpoint import Model, load_model
 from models.sample import sample
-from worker.registry import ModelCard, Registry
+from worker.model_versions import ModelCard
+from worker.registry import Registry
 
 MODELS_KEPT = 8
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from models.sample import MAX_SEED
 from worker.jobs import JobError, JobProgress, JobRecord
-from worker.registry import ModelCard
+from worker.model_versions import ModelCard
 from worker.requests import JobRequest
 
 MAX_SYNCHRONOUS_IMAGES = 64

@@ -16,12 +16,17 @@ from models import datasets, images
 from models.archive import ArchiveLimits
 from models.split import SEARCHED, held_out_sizes
 from worker.jobs import new_id, now
+from worker.records import Records
 from worker.requests import DatasetId
 from worker.storage import ObjectExists, ObjectNotFound, Storage
 
 
 class DatasetNotFound(LookupError):
     """No data set has this id."""
+
+
+class DatasetInUse(RuntimeError):
+    """A job needs the data set."""
 
 
 class DatasetRecord(BaseModel):
@@ -117,6 +122,20 @@ class DatasetStore:
             if len(found) > limit:
                 return found[:limit], True
         return found, False
+
+    def delete(self, dataset_id: str, records: Records) -> None:
+        """Take a data set away, for ever.
+
+        Raises:
+            DatasetNotFound: no such data set.
+            DatasetInUse: a job that has not ended needs it.
+        """
+        self.fetch(dataset_id)
+        for job in records.marked():
+            if job.request.dataset == dataset_id and not job.terminal:
+                raise DatasetInUse(f"{job.id} uses {dataset_id}; cancel it, or wait for its end")
+        self.storage.delete(_record_key(dataset_id))  # first: without it the rest is not seen
+        self.storage.clear(f"datasets/{dataset_id}")
 
     def preview(self, dataset_id: str) -> bytes:
         """The contact sheet, PNG.

@@ -4,7 +4,8 @@ from models.checkpoint import load_model
 from models.images import Provenance, contact_sheet, encode
 from models.sample import even_label, sample
 from worker.claims import Claim
-from worker.registry import ModelCard, Registry
+from worker.model_versions import ModelCard
+from worker.registry import Registry
 from worker.requests import GenerateAfterwards
 from worker.watch import Watch
 

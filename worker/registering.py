@@ -12,7 +12,8 @@ from worker.claims import Claim
 from worker.curves import draw, event_file
 from worker.datasets import DatasetRecord
 from worker.judging import Judge
-from worker.registry import ModelCard, NewVersion, Registry
+from worker.model_versions import ModelCard, NewVersion
+from worker.registry import Registry
 from worker.watch import Watch
 
 EVENTS = "events.out.tfevents.vitrine"  # TensorBoard knows its files by the first three words

@@ -6,17 +6,22 @@ an alias is one object for each change, so that it can only grow.
 """
 
 import hashlib
-import json
 import re
-from dataclasses import dataclass, field
 
-from pydantic import BaseModel, JsonValue
-
-from worker.jobs import now
-from worker.requests import AliasName, ModelName
+from worker.aliases import AliasChange, Aliases
+from worker.model_versions import (
+    ModelCard,
+    NewVersion,
+    card_key,
+    file_key,
+    samples_key,
+    weights_key,
+)
+from worker.requests import AliasName
 from worker.storage import ObjectExists, ObjectNotFound, Storage, StorageError
 
 PRODUCTION = "production"
+DELETED = "deleted.json"  # in place of a version's card
 SHIPPED = "shipped"  # in place of the job that made a version
 REFERENCE = re.compile(
     r"^([a-z0-9][a-z0-9-]{0,62})(?:@([a-z][a-z0-9-]{0,62})|:([1-9][0-9]{0,8}))?$"
@@ -31,47 +36,12 @@ class InvalidReference(ValueError):
     """Not of the form `name`, `name@alias` or `name:version`."""
 
 
+class VersionInUse(RuntimeError):
+    """What an alias points to cannot be deleted."""
+
+
 class WeightsDamaged(RuntimeError):
     """The stored weights do not have the digest that their card states."""
-
-
-class ModelCard(BaseModel):
-    """What a version is, how it was made, and how it was measured."""
-
-    name: str
-    version: int
-    created_at: str
-    weights_sha256: str
-    weights_bytes: int
-    origin: str  # `shipped`, or the id of the job that made it
-    categories: list[str]
-    capabilities: dict[str, JsonValue]
-    architecture: dict[str, JsonValue]
-    training: dict[str, JsonValue]
-    data: dict[str, JsonValue]
-    metrics: dict[str, JsonValue]
-    search: dict[str, JsonValue] | None = None  # how the architecture was found, where it was
-    files: list[str] = []  # curves, nearest neighbours and what else was measured
-
-
-class AliasChange(BaseModel):
-    """One entry of an alias's history."""
-
-    alias: str
-    version: int
-    created_at: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewVersion:
-    """What is to be registered: bytes, and the card's fields that its maker knows."""
-
-    name: ModelName
-    weights: bytes
-    samples_png: bytes
-    origin: str
-    card: dict[str, JsonValue]  # categories, capabilities, architecture, training, data, metrics
-    files: dict[str, bytes] = field(default_factory=dict)
 
 
 class Registry:
@@ -79,6 +49,7 @@ class Registry:
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
+        self.pointers = Aliases(storage)
 
     def register(self, new: NewVersion) -> ModelCard:
         """Store a version under the next free number.
@@ -91,17 +62,17 @@ class Registry:
         """
         digest = hashlib.sha256(new.weights).hexdigest()
         self._store_files(new, digest)
-        card = _card(new, 0, digest)
+        card = new.unnumbered(digest)
         if new.origin != SHIPPED:
             card = self._first_of(card)
         while True:
-            cards = self.versions(new.name)
-            for known in cards:
+            for known in self.versions(new.name):
                 if (known.origin, known.weights_sha256) == (card.origin, card.weights_sha256):
                     return known
-            numbered = card.model_copy(update={"version": len(cards) + 1})
+            number = max(self._numbers(new.name), default=0) + 1
+            numbered = card.model_copy(update={"version": number})
             try:
-                self.storage.create(_card_key(numbered), numbered.model_dump_json().encode())
+                self.storage.create(card_key(new.name, number), numbered.model_dump_json().encode())
             except ObjectExists:
                 continue  # somebody took the number; look again
             return numbered
@@ -109,12 +80,12 @@ class Registry:
     def names(self) -> list[str]:
         """All models that have a version, sorted."""
         names = self.storage.folders("models")
-        return [name for name in names if self.storage.folders(f"models/{name}/versions")]
+        return [name for name in names if self.versions(name)]
 
     def versions(self, name: str) -> list[ModelCard]:
         """All versions of a model, oldest first; empty when there is none."""
-        numbers = sorted(int(part) for part in self.storage.folders(f"models/{name}/versions"))
-        return [self.card(name, number) for number in numbers]
+        cards = (self._find(name, number) for number in self._numbers(name))
+        return [card for card in cards if card is not None]
 
     def card(self, name: str, version: int) -> ModelCard:
         """One version's card.
@@ -122,11 +93,10 @@ class Registry:
         Raises:
             ModelNotFound: there is no such version.
         """
-        try:
-            key = f"models/{name}/versions/{version}/card.json"
-            return ModelCard.model_validate_json(self.storage.read(key))
-        except ObjectNotFound as error:
-            raise ModelNotFound(f"no version {version} of model {name!r}") from error
+        card = self._find(name, version)
+        if card is None:
+            raise ModelNotFound(f"no version {version} of model {name!r}")
+        return card
 
     def resolve(self, reference: str) -> ModelCard:
         """The version that `name`, `name@alias` or `name:version` means.
@@ -154,11 +124,7 @@ class Registry:
 
     def aliases(self, name: str) -> dict[str, int]:
         """Where each alias of a model points now."""
-        current = {}
-        for alias in self.storage.folders(f"models/{name}/aliases"):
-            newest = max(self.storage.keys(f"models/{name}/aliases/{alias}"))
-            current[alias] = int(json.loads(self.storage.read(newest))["version"])
-        return current
+        return self.pointers.current(name)
 
     def point(self, name: str, alias: AliasName, version: int) -> AliasChange:
         """Point an alias at an existing version, and remember it. It may point there already.
@@ -167,30 +133,78 @@ class Registry:
             ModelNotFound: there is no such version.
         """
         self.card(name, version)
-        entries = list(self.storage.keys(f"models/{name}/aliases/{alias}"))
-        if entries:
-            newest = AliasChange.model_validate_json(self.storage.read(entries[-1]))
-            if newest.version == version:
-                return newest
-        change = AliasChange(alias=alias, version=version, created_at=_timestamp())
-        number = len(entries) + 1
-        while True:
-            key = f"models/{name}/aliases/{alias}/{number:08d}.json"
-            try:
-                self.storage.create(key, change.model_dump_json().encode())
-            except ObjectExists:
-                number += 1
-            else:
-                return change
+        return self.pointers.point(name, alias, version)
+
+    def history(self, name: str, alias: str) -> list[AliasChange]:
+        """Where an alias has pointed, oldest first.
+
+        Raises:
+            ModelNotFound: there is no such alias.
+        """
+        changes = self.pointers.history(name, alias)
+        if not changes:
+            raise ModelNotFound(f"no alias {name}@{alias}")
+        return changes
+
+    def roll_back(self, name: str, alias: str) -> AliasChange:
+        """Point an alias at where it pointed before.
+
+        Raises:
+            ModelNotFound: there is no such alias.
+            NothingToRollBack: it has not pointed to another version that is still there.
+        """
+        self.history(name, alias)
+        versions = {card.version for card in self.versions(name)}
+        return self.pointers.roll_back(name, alias, versions)
+
+    def delete(self, name: str, version: int) -> None:
+        """Take a version away, for ever: its number is not given again.
+
+        Raises:
+            ModelNotFound: there is no such version.
+            VersionInUse: an alias points to it.
+        """
+        card = self.card(name, version)
+        pointing = [alias for alias, target in self.aliases(name).items() if target == version]
+        if pointing:
+            raise VersionInUse(f"{name}@{pointing[0]} points to version {version}")
+        folder = f"models/{name}/versions/{version}"
+        self.storage.put(f"{folder}/{DELETED}", card.model_dump_json().encode())
+        self.storage.delete(card_key(name, version))
+        digest = card.weights_sha256
+        if all(other.weights_sha256 != digest for other in self.versions(name)):
+            self.storage.delete(weights_key(name, digest))
+            self.storage.delete(samples_key(name, digest))
+            self.storage.clear(f"models/{name}/files/{digest}")
+
+    def was_deleted(self, name: str, origin: str, digest: str) -> bool:
+        """Whether there was a version of this origin with these weights."""
+        for number in self._numbers(name):
+            key = f"models/{name}/versions/{number}/{DELETED}"
+            if self.storage.exists(key):
+                card = ModelCard.model_validate_json(self.storage.read(key))
+                if (card.origin, card.weights_sha256) == (origin, digest):
+                    return True
+        return False
+
+    def _numbers(self, name: str) -> list[int]:
+        """Of all versions, also deleted ones."""
+        return sorted(int(part) for part in self.storage.folders(f"models/{name}/versions"))
+
+    def _find(self, name: str, version: int) -> ModelCard | None:
+        try:
+            return ModelCard.model_validate_json(self.storage.read(card_key(name, version)))
+        except ObjectNotFound:
+            return None
 
     def _store_files(self, new: NewVersion, digest: str) -> None:
-        key = _weights_key(new.name, digest)
+        key = weights_key(new.name, digest)
         self.storage.put(key, new.weights)
         if hashlib.sha256(self.storage.read(key)).hexdigest() != digest:
             raise StorageError("the object store has damaged what it was given")
-        self.storage.put(_samples_key(new.name, digest), new.samples_png)
+        self.storage.put(samples_key(new.name, digest), new.samples_png)
         for file, data in new.files.items():
-            self.storage.put(_file_key(new.name, digest, file), data)
+            self.storage.put(file_key(new.name, digest, file), data)
 
     def _first_of(self, card: ModelCard) -> ModelCard:
         """The card of the attempt that came first of those of one job, not numbered yet."""
@@ -208,7 +222,7 @@ class Registry:
             WeightsDamaged: it is missing, or not what was registered.
         """
         try:
-            data = self.storage.read(_weights_key(card.name, card.weights_sha256))
+            data = self.storage.read(weights_key(card.name, card.weights_sha256))
         except ObjectNotFound as error:
             raise WeightsDamaged(
                 f"the weights of {card.name}:{card.version} are missing"
@@ -219,7 +233,7 @@ class Registry:
 
     def samples(self, card: ModelCard) -> bytes:
         """The sample sheet of a version, PNG."""
-        return self.storage.read(_samples_key(card.name, card.weights_sha256))
+        return self.storage.read(samples_key(card.name, card.weights_sha256))
 
     def file(self, card: ModelCard, file: str) -> bytes:
         """One of the files of a version.
@@ -229,39 +243,4 @@ class Registry:
         """
         if file not in card.files:
             raise ModelNotFound(f"{card.name}:{card.version} has no file {file!r}")
-        return self.storage.read(_file_key(card.name, card.weights_sha256, file))
-
-
-def _timestamp() -> str:
-    return now().isoformat().replace("+00:00", "Z")
-
-
-def _card(new: NewVersion, version: int, digest: str) -> ModelCard:
-    return ModelCard.model_validate(
-        {
-            "name": new.name,
-            "version": version,
-            "created_at": _timestamp(),
-            "weights_sha256": digest,
-            "weights_bytes": len(new.weights),
-            "origin": new.origin,
-            "files": sorted(new.files),
-            **new.card,
-        }
-    )
-
-
-def _card_key(card: ModelCard) -> str:
-    return f"models/{card.name}/versions/{card.version}/card.json"
-
-
-def _weights_key(name: str, digest: str) -> str:
-    return f"models/{name}/weights/{digest}.safetensors"
-
-
-def _samples_key(name: str, digest: str) -> str:
-    return f"models/{name}/samples/{digest}.png"
-
-
-def _file_key(name: str, digest: str, file: str) -> str:
-    return f"models/{name}/files/{digest}/{file}"
+        return self.storage.read(file_key(card.name, card.weights_sha256, file))

@@ -6,7 +6,8 @@ from pathlib import Path
 import models
 from models.archive import ArchiveLimits
 from worker.datasets import DatasetStore
-from worker.registry import PRODUCTION, SHIPPED, NewVersion, Registry
+from worker.model_versions import NewVersion
+from worker.registry import PRODUCTION, SHIPPED, Registry
 from worker.storage import Storage
 
 PRETRAINED = Path(models.__file__).parent / "pretrained"
@@ -19,7 +20,9 @@ def register_models(registry: Registry) -> None:
     """Register each shipped model once; `production` points to it until somebody moves it."""
     for folder in sorted(path.parent for path in PRETRAINED.glob("*/card.json")):
         card = json.loads((folder / "card.json").read_text())
-        card.pop("weights_sha256")  # the registry computes its own
+        digest = card.pop("weights_sha256")  # the registry computes its own
+        if registry.was_deleted(folder.name, SHIPPED, digest):
+            continue
         registered = registry.register(
             NewVersion(
                 name=folder.name,

@@ -6,7 +6,7 @@ from typing import Annotated, BinaryIO
 from fastapi import APIRouter, Depends, File, Form, Path, Query, Response, UploadFile
 
 from app.auth import require
-from app.dependencies import JSON, PNG, DatasetsDep, Limit, SettingsDep
+from app.dependencies import JSON, PNG, DatasetsDep, Limit, QueueDep, SettingsDep
 from app.idempotency import OnceDep
 from app.schemas import Page
 from models.archive import ArchiveLimits
@@ -58,6 +58,12 @@ def read_dataset(dataset_id: DatasetIdPath, datasets: DatasetsDep) -> DatasetRec
 def preview_dataset(dataset_id: DatasetIdPath, datasets: DatasetsDep) -> Response:
     """A contact sheet: the first photos of each category, as they are kept."""
     return Response(datasets.preview(dataset_id), media_type="image/png")
+
+
+@router.delete("/{dataset_id}", status_code=204)
+def delete_dataset(dataset_id: DatasetIdPath, datasets: DatasetsDep, queue: QueueDep) -> None:
+    """Delete a data set that no job uses any more. Models that have learned from it stay."""
+    datasets.delete(dataset_id, queue.ledger.records)
 
 
 def _digest(file: BinaryIO) -> bytes:

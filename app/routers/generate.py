@@ -25,7 +25,7 @@ from models.images import (
 )
 from models.sample import even_label
 from worker.jobs import new_id
-from worker.registry import ModelCard
+from worker.model_versions import ModelCard
 
 router = APIRouter(tags=["generate"], dependencies=[Depends(require("generate"))])
 

@@ -7,8 +7,10 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Response
 from app.auth import require
 from app.dependencies import JSON, PNG, Limit, RegistryDep
 from app.schemas import AliasTarget, ModelView, Page, VersionSummary
+from worker.aliases import AliasChange
 from worker.artifacts import FILE_NAME, media_type
-from worker.registry import AliasChange, ModelCard, ModelNotFound, Registry
+from worker.model_versions import ModelCard
+from worker.registry import ModelNotFound, Registry
 
 router = APIRouter(prefix="/models", tags=["models"], dependencies=[Depends(require("generate"))])
 
@@ -78,6 +80,37 @@ def point_alias(
 ) -> AliasChange:
     """Point an alias at a version; its history remembers where it pointed before."""
     return registry.point(name, alias, target.version)
+
+
+@router.get("/{name}/aliases/{alias}/history", dependencies=[JSON])
+def read_history(
+    name: Name,
+    alias: Alias,
+    registry: RegistryDep,
+    limit: Limit = 20,
+    after: Annotated[str | None, Query(pattern=r"^[1-9][0-9]{0,8}$")] = None,
+) -> Page[AliasChange]:
+    """Where an alias has pointed, newest first."""
+    changes = registry.history(name, alias)
+    # Counted from the oldest: what is added meanwhile moves nothing.
+    last = len(changes) if after is None else min(int(after) - 1, len(changes))
+    first = max(last - limit, 0)
+    data = changes[first:last][::-1]
+    return Page(data=data, has_more=first > 0, last_id=str(first + 1) if data else None)
+
+
+@router.post("/{name}/aliases/{alias}/rollback", dependencies=[Depends(require("manage")), JSON])
+def roll_back_alias(name: Name, alias: Alias, registry: RegistryDep) -> AliasChange:
+    """Point an alias at where it pointed before; once more, and it goes back further."""
+    return registry.roll_back(name, alias)
+
+
+@router.delete(
+    "/{name}/versions/{version}", status_code=204, dependencies=[Depends(require("manage"))]
+)
+def delete_version(name: Name, version: Version, registry: RegistryDep) -> None:
+    """Delete a version that no alias points to. Its number is not given again."""
+    registry.delete(name, version)
 
 
 def _view(registry: Registry, name: str) -> ModelView:

@@ -12,7 +12,8 @@ from app.main import create_app
 from models.card import sample_sheet
 from models.checkpoint import save_model
 from models.gan import GanConfig, Generator
-from worker.registry import PRODUCTION, NewVersion, Registry
+from worker.model_versions import NewVersion
+from worker.registry import PRODUCTION, Registry
 from worker.settings import Settings
 from worker.shipped import SAMPLE_ARCHIVE
 from worker.storage import Storage

@@ -323,3 +323,14 @@ def test_the_end_of_a_job_is_told_though_redis_has_lost_its_events(
 def test_a_last_event_id_that_is_none_is_refused(client: TestClient, told: str, seen: str) -> None:
     answer = client.get(f"/jobs/{told}/events", headers={"Last-Event-ID": seen})
     assert_problem(answer, 422, "invalid_request")
+
+
+def test_a_data_set_is_deleted_once_no_job_uses_it(client: TestClient, dataset_id: str) -> None:
+    job = submit(client, dataset_id)
+    answer = client.delete(f"/datasets/{dataset_id}")
+    assert_problem(answer, 409, "dataset_in_use")
+    assert job in answer.json()["detail"]
+    client.post(f"/jobs/{job}/cancel")
+    assert client.delete(f"/datasets/{dataset_id}").status_code == 204
+    assert_problem(client.get(f"/datasets/{dataset_id}"), 404, "dataset_not_found")
+    assert_problem(client.delete(f"/datasets/{dataset_id}"), 404, "dataset_not_found")

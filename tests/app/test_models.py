@@ -9,7 +9,8 @@ from PIL import Image
 from models.checkpoint import load_model
 from tests.app.conftest import CATEGORIES
 from tests.app.problems import assert_problem
-from worker.registry import NewVersion, Registry
+from worker.model_versions import NewVersion
+from worker.registry import Registry
 
 MODEL = "/models/fashion-mnist"
 
@@ -107,3 +108,84 @@ def test_an_alias_points_at_nothing_that_is_not_there(
     response = client.put(f"/models/{name}/aliases/production", json={"version": version})
     assert_problem(response, 404, "model_not_found")
     assert client.get(MODEL).json()["aliases"] == {"production": 1}
+
+
+def point(client: TestClient, version: int) -> None:
+    answer = client.put(f"{MODEL}/aliases/production", json={"version": version})
+    assert answer.status_code == 200
+
+
+def roll_back(client: TestClient) -> int:
+    answer = client.post(f"{MODEL}/aliases/production/rollback")
+    assert answer.status_code == 200, answer.text
+    return int(answer.json()["version"])
+
+
+@pytest.fixture
+def third(registry: Registry, tiny_version: NewVersion) -> int:
+    again = NewVersion(**{**vars(tiny_version), "origin": "job_11111111111111111111"})
+    return registry.register(again).version
+
+
+def test_rollbacks_go_back_one_by_one_and_are_remembered(
+    client: TestClient, second: int, third: int
+) -> None:
+    for version in (second, third):
+        point(client, version)
+    assert [roll_back(client), roll_back(client)] == [second, 1]
+    answer = client.post(f"{MODEL}/aliases/production/rollback")
+    assert_problem(answer, 409, "nothing_to_roll_back")
+    point(client, third)
+    assert roll_back(client) == 1
+
+    seen: list[tuple[int, bool]] = []
+    after: dict[str, str] = {}
+    while True:
+        page = client.get(f"{MODEL}/aliases/production/history", params={"limit": 3, **after})
+        seen += [(each["version"], each["is_rollback"]) for each in page.json()["data"]]
+        if not page.json()["has_more"]:
+            break
+        after = {"after": page.json()["last_id"]}
+    assert seen == [
+        (1, True), (third, False), (1, True), (second, True), (third, False), (second, False),
+        (1, False),
+    ]  # fmt: skip
+
+
+def test_a_rollback_passes_over_what_was_deleted(
+    client: TestClient, second: int, third: int
+) -> None:
+    for version in (second, third):
+        point(client, version)
+    assert client.delete(f"{MODEL}/versions/{second}").status_code == 204
+    assert roll_back(client) == 1
+
+
+def test_a_version_in_use_is_not_deleted_and_a_number_is_not_given_twice(
+    client: TestClient, registry: Registry, tiny_version: NewVersion, second: int
+) -> None:
+    assert_problem(client.delete(f"{MODEL}/versions/1"), 409, "version_in_use")
+    assert client.delete(f"{MODEL}/versions/{second}").status_code == 204
+    assert_problem(client.get(f"{MODEL}/versions/{second}"), 404, "model_not_found")
+    assert_problem(client.delete(f"{MODEL}/versions/{second}"), 404, "model_not_found")
+    # Both had the same weights, which the first one still needs.
+    assert client.get(f"{MODEL}/versions/1/weights").content == tiny_version.weights
+    other = NewVersion(**{**vars(tiny_version), "origin": "job_22222222222222222222"})
+    assert registry.register(other).version == second + 1
+
+
+def test_a_deleted_model_is_gone_with_its_weights(
+    client: TestClient, registry: Registry, tiny_version: NewVersion
+) -> None:
+    registry.register(NewVersion(**{**vars(tiny_version), "name": "shoes"}))
+    assert client.delete("/models/shoes/versions/1").status_code == 204
+    assert_problem(client.get("/models/shoes"), 404, "model_not_found")
+    assert [model["name"] for model in client.get("/models").json()["data"]] == ["fashion-mnist"]
+    left = list(registry.storage.keys("models/shoes"))
+    assert left == ["models/shoes/versions/1/deleted.json"]
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "history"), ("POST", "rollback")])
+def test_an_alias_that_is_none_has_no_history(client: TestClient, method: str, path: str) -> None:
+    answer = client.request(method, f"{MODEL}/aliases/none/{path}")
+    assert_problem(answer, 404, "model_not_found")

@@ -5,8 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pydantic import JsonValue
 
-from worker.registry import InvalidReference, ModelNotFound, NewVersion, Registry, WeightsDamaged
-from worker.storage import Storage
+from worker.model_versions import ModelCard, NewVersion
+from worker.registry import InvalidReference, ModelNotFound, Registry, WeightsDamaged
+from worker.shipped import register_models
+from worker.storage import Storage, StorageError
 
 CARD: dict[str, JsonValue] = {
     "categories": ["hat"],
@@ -96,3 +98,37 @@ def test_damaged_weights_are_never_handed_out(registry: Registry, storage: Stora
     storage.delete(key)
     with pytest.raises(WeightsDamaged, match="missing"):
         registry.weights(card)
+
+
+def test_a_shipped_model_that_was_deleted_does_not_come_back(registry: Registry) -> None:
+    register_models(registry)
+    shipped = registry.resolve("clothing")
+    own = registry.register(version(b"own", name="clothing", origin="job_1"))
+    registry.point("clothing", "production", own.version)
+    registry.delete("clothing", shipped.version)
+    register_models(registry)
+    assert registry.versions("clothing") == [own]
+    assert registry.aliases("clothing") == {"production": own.version}
+
+
+def test_two_attempts_of_a_job_make_one_version_also_with_other_weights(
+    registry: Registry,
+) -> None:
+    def attempt(number: int) -> ModelCard:
+        return registry.register(version(bytes([number]), origin="job_1"))
+
+    with ThreadPoolExecutor(8) as pool:
+        cards = list(pool.map(attempt, range(8)))
+    assert cards == [cards[0]] * 8
+    assert registry.versions("shoes") == [cards[0]]
+    assert len(registry.weights(cards[0])) == 1
+
+
+def test_weights_that_the_store_has_cut_are_not_registered(
+    registry: Registry, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = storage.put
+    monkeypatch.setattr(storage, "put", lambda key, data: put(key, data[: len(data) // 2]))
+    with pytest.raises(StorageError):
+        registry.register(version(b"weights"))
+    assert registry.names() == []

@@ -17,8 +17,9 @@ from tests.worker.watching import wait_for, work_horse_of
 from worker.artifacts import artifact_folder, artifact_key, search_folder
 from worker.datasets import DatasetRecord
 from worker.jobs import JobRecord
+from worker.model_versions import ModelCard
 from worker.queue import JobQueue
-from worker.registry import ModelCard, Registry
+from worker.registry import Registry
 from worker.requests import FromJob, GenerateAfterwards, NasJob, Objective, TrainJob
 from worker.storage import ObjectNotFound, Storage
 
