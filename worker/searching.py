@@ -4,6 +4,7 @@ One process owns the job. It and its helpers take trainings from a shared study,
 may die. Whoever claims the job later goes on with what has been found out.
 """
 
+import secrets
 import time
 from collections.abc import Callable
 
@@ -27,7 +28,8 @@ def run_search(claim: Claim, jobs: JobQueue, stop_requested: Callable[[], bool])
         Diverged: no finalist could be trained.
     """
     watch = Watch(claim, stop_requested)
-    shared = open_search(watch, jobs, owner=claim.holder)
+    # A name for this run: what an earlier one of this process has left undone must be released.
+    shared = open_search(watch, jobs, owner=f"{claim.holder}/{secrets.token_hex(2)}")
     lead = Lead(shared, claim)
     try:
         lead.search()

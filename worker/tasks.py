@@ -93,7 +93,7 @@ def _outlasting_outages(claim: Claim, jobs: JobQueue) -> None:
                     claim.fail(*_outage(error))
                     return
                 claim.log("Redis is away" if isinstance(error, RedisError) else str(error))
-            claim.report("waiting for storage", claim.record.progress, claim.record.metrics)
+            claim.report("waiting", claim.record.progress, claim.record.metrics)
             time.sleep(ASK_AGAIN_S)
 
 
@@ -127,9 +127,9 @@ def _settled(claim: Claim, jobs: JobQueue) -> Iterator[None]:
         claim.confirm_cancelled()
     except LeaseLost:
         logger.warning("job %s has gone to another attempt", claim.record.id)
-    except (ObjectExists, ObjectNotFound):
+    except (ObjectExists, ObjectNotFound):  # no outage: what should be there is not
+        logger.exception("job %s failed", claim.record.id)
         claim.fail(*FAULT)
-        raise
     except (StorageError, RedisError):
         raise
     except tuple(FAILURES) as error:
