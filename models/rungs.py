@@ -7,7 +7,6 @@ came first.
 
 import json
 import logging
-import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,8 +19,9 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from models.evolution import Evolution
 from models.optuna_space import encoded, suggest
-from models.search_space import Point, decide, mutate
+from models.search_space import Point, decide
 from models.trials import Goal, Trial, ranked
 
 logger = logging.getLogger(__name__)
@@ -30,8 +30,6 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)  # it writes a line for eve
 
 Strategy = Literal["evolution", "tpe", "random"]
 
-POPULATION = 8  # the best candidates, of which one is varied
-MOST_MUTATIONS = 10
 CALLED = "called"  # of the final trainings' study: the whole list
 MOST_ASKED = 20  # candidates for each that may be trained; the others exceed the limits
 NAMELESS_AFTER = timedelta(seconds=60)  # a trial whose process died before it could say who it is
@@ -55,7 +53,6 @@ class Rungs:
         self, name: str, storage: BaseStorage, count: int, goal: Goal, strategy: Strategy, seed: int
     ) -> None:
         self.goal = goal
-        self._strategy = strategy
         self._seed = seed
         self._studies = [
             optuna.create_study(
@@ -68,6 +65,7 @@ class Rungs:
             for rung in range(count + 1)
         ]
         self._finals = self._studies.pop()
+        self._evolution = Evolution(goal, seed) if strategy == "evolution" else None
 
     def __len__(self) -> int:
         return len(self._studies)
@@ -88,7 +86,7 @@ class Rungs:
         order: list[Trial] = []
         for rung in reversed(range(len(self))):
             found = [t for t in self.trials(rung) if t.candidate not in seen]
-            order += ranked(found, self.goal)
+            order += self._ranked(found)
             seen |= {trial.candidate for trial in found}
         return order
 
@@ -124,8 +122,9 @@ class Rungs:
             return None
         if not known:
             study.enqueue_trial(encoded(first), skip_if_exists=True)
-        elif self._strategy == "evolution" and TrialState.WAITING not in {t.state for t in known}:
-            study.enqueue_trial(encoded(self._variation(first, len(known))))
+        elif self._evolution and TrialState.WAITING not in {t.state for t in known}:
+            varied = self._evolution.vary(self.best(), first, len(known), len(self) - 1)
+            study.enqueue_trial(encoded(varied))
         asked = study.ask()
         asked.set_user_attr("owner", owner)
         before = [trial for trial in _trained(study) if trial.number < asked.number]
@@ -204,23 +203,16 @@ class Rungs:
     def _may_rise(self, rung: int, keep: int) -> list[Trial]:
         """The best of a rung within the limits, one in `keep`, that nobody has taken further."""
         trials = self.trials(rung)
-        best = ranked(trials, self.goal)[: len(trials) // keep]
+        best = self._ranked(trials)[: len(trials) // keep]
         risen = {trial.user_attrs["candidate"] for trial in _taken(self._studies[rung + 1])}
         return [t for t in best if self.goal.holds(t) and t.candidate not in risen]
 
-    def _variation(self, first: Point, number: int) -> Point:
-        """A neighbour of one of the best candidates, as far as each was trained."""
-        source = random.Random(f"{self._seed}/{number}")
-        known = self.best()
-        tried = [trial.point for trial in known]
-        parents = [trial.point for trial in known if trial.error is None]
-        point = source.choice(parents[:POPULATION] or [first])
-        # Around a good point everything near may have been tried: then go further.
-        for _ in range(MOST_MUTATIONS):
-            point = mutate(point, source)
-            if point not in tried:
-                break
-        return point
+    def _ranked(self, trials: list[Trial]) -> list[Trial]:
+        """The trials of one rung, best first."""
+        if self._evolution is None:
+            return ranked(trials, self.goal)
+        self._evolution.listen([t for rung in range(len(self)) for t in self.trials(rung)])
+        return self._evolution.ranked(trials)
 
 
 def _sampler(strategy: Strategy, seed: int) -> BaseSampler:

@@ -144,7 +144,9 @@ class NasJob(BaseModel):
         default_factory=lambda: [Objective(metric=metric) for metric in METRICS]
     )
     strategy: Literal["evolution", "tpe", "random"] = Field(
-        default="evolution", description="How candidates are proposed; `random` is the control."
+        default="evolution",
+        description="How candidates are proposed: `evolution` learns from all trainings so far which"
+        " neighbour of a good one, or stranger, promises most; `random` is the control.",
     )
     finalists: Annotated[int, Field(ge=1, le=8)] = 2
     final_seeds: Annotated[int, Field(ge=1, le=5)] = 2
