@@ -3,11 +3,11 @@
 The hand-made default comes first. Further candidates are proposed by evolution that listens to a
 surrogate (`models.evolution`), or, to be measured by, by chance or a multi-objective TPE
 ("Multiobjective Tree-structured Parzen Estimator" - Ozaki et al., 2022,
-https://doi.org/10.1613/jair.1.13188). They climb rungs by asynchronous successive halving ("A System
-for Massively Parallel Hyperparameter Tuning" - Li et al., 2020, https://arxiv.org/abs/1810.05934):
-whoever is free makes the best candidate that may go up longer, else tries a new one. Ours differs:
-candidates are ranked by non-dominated fronts, and a rung is an amount of time, in which a network
-that takes twice as long sees half the images.
+https://doi.org/10.1613/jair.1.13188). They climb rungs by asynchronous successive halving ("A
+System for Massively Parallel Hyperparameter Tuning" - Li et al., 2020,
+https://arxiv.org/abs/1810.05934): whoever is free makes the best candidate that may go up longer,
+else tries a new one. Ours differs: candidates are ranked by non-dominated fronts, and a rung is an
+amount of time, in which a network that takes twice as long sees half the images.
 
 What is known lives in `Rungs`, the trainings in `states`. With both shared, any number of processes
 take part in one search, and a killed one loses the training it was in the middle of.

@@ -145,8 +145,8 @@ class NasJob(BaseModel):
     )
     strategy: Literal["evolution", "tpe", "random"] = Field(
         default="evolution",
-        description="How candidates are proposed: `evolution` learns from all trainings so far which"
-        " neighbour of a good one, or stranger, promises most; `random` is the control.",
+        description="How candidates are proposed: `evolution` learns from all trainings so far what"
+        " promises most, near the best ones and elsewhere; `random` is the control.",
     )
     finalists: Annotated[int, Field(ge=1, le=8)] = 2
     final_seeds: Annotated[int, Field(ge=1, le=5)] = 2
