@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 WORKER_TTL_S = 15 + int(RECONCILE_S)  # RQ waits for work in slices of its ttl less 15 s
 RETRY_S = 1.0
+START_S = 120.0  # of a horse on a machine that is slow, or busy
 AWAY = (RedisConnectionError, RedisTimeoutError)
 
 
@@ -78,9 +79,12 @@ class JobWorker(Worker):
             if self._is_silent(job):
                 logger.error("%s shows no sign of life; killing its process", job.id)
                 self.kill_horse(signal.SIGKILL)
-            self._reconcile()
         except AWAY:
             logger.warning("Redis is away; the job goes on")
+        except StorageError as error:
+            logger.warning("cannot tell whether %s lives: %s", job.id, error)
+        else:
+            self._reconcile()
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
         """RQ's own; Redis away must not end a worker whose horse works."""
@@ -94,16 +98,21 @@ class JobWorker(Worker):
         """Look after all jobs; a store that is away now is asked again in a few seconds."""
         try:
             reconcile_in_turn(self.jobs)
+        except AWAY:
+            logger.warning("Redis is away; jobs are looked after later")
         except StorageError as error:
             # To end for this would be to take the horse along.
             logger.warning("cannot look after the jobs: %s", error)
 
     def _is_silent(self, job: Job) -> bool:
-        """No lease, and time enough to have taken one: torch's import comes before the claim."""
+        """No lease, though it had one, or has had time enough to load torch and take one."""
         assert job.started_at is not None
         age_s = (now() - job.started_at.replace(tzinfo=UTC)).total_seconds()
         leases = self.jobs.leases
-        return age_s > leases.lease_s and leases.can_be_judged() and not leases.is_held(job.id)
+        if age_s <= leases.lease_s or not leases.can_be_judged() or leases.is_held(job.id):
+            return False
+        record = self.jobs.ledger.records.read(str(job.args[0]))
+        return record.held_by == job.id or age_s > START_S
 
     def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: object) -> None:
         """The horse died without a word: its job goes on in another one."""
