@@ -202,7 +202,7 @@ class Rungs:
 
     def _may_rise(self, rung: int, keep: int) -> list[Trial]:
         """The best of a rung within the limits, one in `keep`, that nobody has taken further."""
-        trials = self.trials(rung)
+        trials = [trial for trial in self.trials(rung) if trial.is_trained]
         best = self._ranked(trials)[: len(trials) // keep]
         risen = {trial.user_attrs["candidate"] for trial in _taken(self._studies[rung + 1])}
         return [t for t in best if self.goal.holds(t) and t.candidate not in risen]

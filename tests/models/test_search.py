@@ -176,6 +176,23 @@ def test_a_latency_that_wavers_costs_no_candidate_its_training(
     assert above.kid < WORST
 
 
+def test_what_was_not_worth_a_training_lets_nobody_else_climb() -> None:
+    shared = rungs(InMemoryStorage(), "random", goal=Goal(parameters=10))
+    for number in range(12):
+        claim = shared.begin("me", START.point(), 100)
+        assert claim is not None
+        is_small = number % 4 == 0
+        shared.tell(
+            claim,
+            Trial(
+                candidate=claim.candidate, rung=0, point=claim.point, images=100 * is_small,
+                seconds=1.0, kid=1.0 + number, latency_ms=1.0, parameters=5 if is_small else 50,
+            ),
+        )  # fmt: skip
+    claims = [shared.rise("me", 3) for _ in range(2)]
+    assert [claim and claim.candidate for claim in claims] == [0, None]
+
+
 def test_a_limit_that_nothing_meets_ends_the_search(photos: Photos) -> None:
     shared = rungs(InMemoryStorage(), "evolution", goal=Goal(latency_ms=1e-6))
     finished(searching(photos, shared, {}, replace(CONFIG, max_trials=2)))
