@@ -88,6 +88,11 @@ VARIANTS: dict[str, Variant] = {
     "no EMA": Variant(recipe={"ema_half_life": 1e-3}),
     "half the learning rate": Variant(recipe={"lr": 6e-4}),
     "unconditional": Variant(unconditional=True),
+    # What a search under half the preset's latency has found by trainings of 44 s.
+    "searched": Variant(
+        gan={"family": "dcgan", "generator_width": 16, "discriminator_width": 32},
+        recipe={"loss": "hinge", "gamma": 2.0},
+    ),
     **TUNING,
 }
 DEFAULT = [name for name in VARIANTS if name not in TUNING]

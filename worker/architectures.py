@@ -7,7 +7,8 @@ from typing import Any
 from models.presets import preset_config, preset_recipe
 from models.remedies import Remedies
 from models.search_space import Architecture, Point, build, describe
-from worker.artifacts import artifact_key
+from worker.artifacts import JobFiles
+from worker.claims import Claim
 from worker.datasets import DatasetRecord
 from worker.requests import CollapseRemedies, NasJob, TrainJob
 from worker.storage import ObjectNotFound, Storage
@@ -48,19 +49,19 @@ def architecture_of(
     return replace(chosen, recipe=replace(chosen.recipe, **changes))
 
 
-def keep(storage: Storage, job_id: str, architecture: Architecture) -> None:
+def keep(claim: Claim, architecture: Architecture) -> None:
     """File what a search has found, for train jobs to take."""
     content = {
         "resolution": architecture.gan.resolution,
         "point": architecture.point(),
         "description": describe(architecture),
     }
-    storage.put(artifact_key(job_id, FILE), json.dumps(content, indent=2).encode())
+    claim.store(FILE, json.dumps(content, indent=2).encode())
 
 
 def _fetch(storage: Storage, job_id: str, resolution: int) -> Point:
     try:
-        found = json.loads(storage.read(artifact_key(job_id, FILE)))
+        found = json.loads(JobFiles(storage, job_id).read(FILE))
     except ObjectNotFound as error:
         raise ValueError(f"architecture.from_job: {job_id} has found no architecture") from error
     if found["resolution"] != resolution:

@@ -1,14 +1,41 @@
-"""Where the files of a job lie in storage."""
+"""The files of jobs in storage: what they show and keep, and what they need until they end.
+
+Each attempt writes into a folder of its own, so that one that was taken for dead, and writes on,
+does not touch what a later one has made.
+"""
+
+from pathlib import Path
+from typing import BinaryIO
+
+from worker.storage import ObjectNotFound, Storage
 
 
-def artifact_folder(job_id: str) -> str:
-    """What a job shows while it runs and keeps when it ends: sample sheets, metrics."""
-    return f"jobs/artifacts/{job_id}"
+class JobFiles:
+    """What one job shows while it runs and keeps when it ends: sample sheets, metrics."""
 
+    def __init__(self, storage: Storage, job_id: str) -> None:
+        self.storage = storage
+        self.folder = f"jobs/artifacts/{job_id}"
 
-def artifact_key(job_id: str, name: str) -> str:
-    """One of these files."""
-    return f"{artifact_folder(job_id)}/{name}"
+    def put(self, attempt: int, name: str, data: bytes | Path | BinaryIO) -> None:
+        """Store a file on behalf of an attempt."""
+        self.storage.put(f"{self.folder}/{attempt:06d}/{name}", data)
+
+    def keys(self) -> dict[str, str]:
+        """Where each file lies, as the latest attempt that has one has left it; by name, sorted."""
+        latest = {key.rsplit("/", 1)[-1]: key for key in self.storage.keys(self.folder)}
+        return dict(sorted(latest.items()))
+
+    def read(self, name: str) -> bytes:
+        """One file.
+
+        Raises:
+            ObjectNotFound: no attempt has made it.
+        """
+        keys = self.keys()
+        if name not in keys:
+            raise ObjectNotFound("no such object")
+        return self.storage.read(keys[name])
 
 
 SCRATCH = "jobs/scratch"

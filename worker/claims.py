@@ -8,7 +8,7 @@ from typing import BinaryIO
 from pydantic import JsonValue
 from redis import RedisError
 
-from worker.artifacts import artifact_key
+from worker.artifacts import JobFiles
 from worker.events import Kind
 from worker.jobs import JobError, JobProgress, JobRecord
 from worker.ledger import Ledger
@@ -81,7 +81,8 @@ class Claim:
     def store(self, name: str, data: bytes | Path | BinaryIO) -> None:
         """Store a file of the job; raises LeaseLost."""
         self.check()
-        self.ledger.storage.put(artifact_key(self.record.id, name), data)
+        artifacts = JobFiles(self.ledger.storage, self.record.id)
+        artifacts.put(self.record.attempt, name, data)
         if name.startswith(SAMPLES):
             self._tell("sample", {"name": name})
 

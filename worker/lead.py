@@ -16,7 +16,7 @@ from models.search_space import build, describe
 from models.train import Diverged
 from models.trials import Trial
 from worker import architectures
-from worker.artifacts import artifact_key
+from worker.artifacts import JobFiles
 from worker.claims import Claim
 from worker.generating import generate_files
 from worker.jobs import JobProgress
@@ -70,7 +70,8 @@ class Lead:
         self._check_limits([finalist.typical for finalist in finalists])
         training = FinalTraining.finished(winner.best, shared.states)
         architecture = build(winner.best.point, shared.start)
-        architectures.keep(storage, shared.job_id, architecture)
+        architectures.keep(self.claim, architecture)
+        artifacts = JobFiles(storage, shared.job_id)
         report = self._report(finalists)
         trained = Trained(
             state=training.state,
@@ -78,10 +79,7 @@ class Lead:
             dataset=shared.dataset,
             judge=shared.judge,
             search={**report, "architecture": describe(architecture)},
-            files={
-                name: storage.read(artifact_key(shared.job_id, name))
-                for name in ("trials.json", "pareto.png")
-            },
+            files={name: artifacts.read(name) for name in ("trials.json", "pareto.png")},
         )
         version = register(self.claim, shared.watch, trained)
         result: dict[str, Json] = {

@@ -14,7 +14,7 @@ from models.datasets import Dataset
 from models.state import TrainState, initial_state
 from models.train import Progress, train
 from worker.architectures import architecture_of
-from worker.artifacts import artifact_key
+from worker.artifacts import JobFiles
 from worker.checkpoints import Checkpoints
 from worker.claims import Claim
 from worker.curves import draw, event_file
@@ -162,7 +162,7 @@ class TrainingRun:
 
     def _metrics_so_far(self) -> list[dict[str, float]]:
         try:
-            data = self.storage.read(artifact_key(self.claim.record.id, "metrics.jsonl"))
+            data = JobFiles(self.storage, self.claim.record.id).read("metrics.jsonl")
         except ObjectNotFound:
             return []
         return training_log.parse(data, self.state.step)

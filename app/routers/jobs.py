@@ -21,7 +21,7 @@ from app.errors import Problem
 from app.event_stream import follow, past
 from app.idempotency import IdFor, OnceDep
 from app.schemas import Artifact, Artifacts, JobView, Page
-from worker.artifacts import FILE_NAME, artifact_folder, artifact_key, media_type
+from worker.artifacts import FILE_NAME, JobFiles, media_type
 from worker.events import Event
 from worker.jobs import JobRecord, JobStatus
 from worker.queue import JobQueue
@@ -124,14 +124,12 @@ def cancel_job(job_id: JobIdPath, queue: QueueDep) -> JobView:
 def list_artifacts(job_id: JobIdPath, queue: QueueDep, storage: StorageDep) -> Artifacts:
     """The files a job has made so far: sample sheets, metrics, curves; trials and Pareto plot."""
     queue.fetch(job_id)
-    keys = list(storage.keys(artifact_folder(job_id)))
-    names = [(key, key.rsplit("/", 1)[-1]) for key in keys]
     return Artifacts(
         data=[
             Artifact(
                 name=name, size_bytes=storage.size(key), url=f"/jobs/{job_id}/artifacts/{name}"
             )
-            for key, name in names
+            for name, key in JobFiles(storage, job_id).keys().items()
         ]
     )
 
@@ -145,7 +143,7 @@ def read_artifact(
 ) -> Response:
     """One of a job's files."""
     queue.fetch(job_id)
-    data = storage.read(artifact_key(job_id, name))
+    data = JobFiles(storage, job_id).read(name)
     return Response(data, media_type=media_type(name))
 
 

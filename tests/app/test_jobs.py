@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.app.conftest import Serve
 from tests.app.problems import Answer, assert_problem
-from worker.artifacts import artifact_key
+from worker.artifacts import JobFiles
 from worker.claims import Claim
 from worker.embedded import EmbeddedValkey
 from worker.jobs import JobProgress
@@ -200,7 +200,7 @@ def test_artifacts_are_listed_and_served_once_they_exist(
     assert_problem(client.get(url), 404, "not_found")
 
     lines = b'{"step": 1}\n'
-    jobs.ledger.storage.put(artifact_key(job, "metrics.jsonl"), lines)
+    JobFiles(jobs.ledger.storage, job).put(1, "metrics.jsonl", lines)
     assert client.get(f"/jobs/{job}/artifacts").json()["data"] == [
         {"name": "metrics.jsonl", "size_bytes": len(lines), "url": url}
     ]

@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     flush=True,
                 )
                 complaints += [*verdict.complaints, *row.complaints]
+                print(*row.complaints, sep="\n", end="\n" * bool(row.complaints), flush=True)
     server.close()
     print(machine())
     if complaints:

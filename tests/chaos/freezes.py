@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from tests.chaos.history import Verdict, judge
 from tests.chaos.world import Worker, World, succeeded
+from worker.artifacts import SCRATCH, JobFiles
 
 LATEST_S = 6.0  # after the claim; the job takes about as long
 IDLE_S = 30.0
@@ -17,7 +18,7 @@ class Frozen:
     """What became of the jobs."""
 
     freezes: int = 0
-    stale: list[str] = field(default_factory=list)  # what it wrote after the job's end
+    stale: list[str] = field(default_factory=list)  # what a process wrote after the job's end
     hung: int = 0  # of these, where the horse alone stood still, and its worker killed it
     verdict: Verdict = field(default_factory=Verdict)
 
@@ -40,21 +41,33 @@ def freeze_jobs(world: World, seed: int, count: int) -> Frozen:
         if ended.attempt > 1:
             result.freezes += 1
             result.hung += is_hung
-            result.stale += _written_when_thawed(world, sleeper, workers)
+            result.stale += _written_when_thawed(world, job.id, sleeper, workers)
         world.thaw(sleeper)
         _wait_until_idle(world, workers)
     result.verdict = judge(world.jobs.ledger, accepted)
     return result
 
 
-def _written_when_thawed(world: World, sleeper: Worker, workers: list[Worker]) -> list[str]:
+def _written_when_thawed(
+    world: World, job_id: str, sleeper: Worker, workers: list[Worker]
+) -> list[str]:
+    """What the process has changed of what anybody can see."""
     _wait_until_idle(world, [worker for worker in workers if worker is not sleeper])
-    before = world.server.written(world.name)
+    before = _visible(world, job_id)
     world.thaw(sleeper)
     _wait_until_idle(world, workers)
     time.sleep(SETTLE_S)
-    after = world.server.written(world.name)
+    after = _visible(world, job_id)
     return [key for key in before | after if before.get(key) != after.get(key)]
+
+
+def _visible(world: World, job_id: str) -> dict[str, tuple[str, str]]:
+    """All that is stored but what an ended job has needed and what a later attempt replaced."""
+    files = set(JobFiles(world.storage, job_id).keys().values())
+    written = world.server.written(world.name)
+    by_key = {key.removeprefix(f"{world.name}/"): stamp for key, stamp in written.items()}
+    hidden = (SCRATCH, f"jobs/artifacts/{job_id}")
+    return {k: stamp for k, stamp in by_key.items() if k in files or not k.startswith(hidden)}
 
 
 def _wait_until_idle(world: World, workers: list[Worker]) -> None:

@@ -109,7 +109,10 @@ class Bench:
         self.url = f"file://{folder / 'objects'}"
         self.storage = Storage.open(self.url)
         self.settings = Settings(
-            redis_url=valkey.url, storage_url=self.url, checkpoint_every_s=0.05
+            redis_url=valkey.url,
+            storage_url=self.url,
+            checkpoint_every_s=0.05,
+            max_queued_jobs=10_000,
         )
         self.jobs = open_queue(self.settings, self.storage, patience_s=1)
         with SAMPLE_ARCHIVE.open("rb") as archive:

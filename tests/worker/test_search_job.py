@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.worker.conftest import StartWorker
 from tests.worker.watching import wait_for, work_horse_of
-from worker.artifacts import artifact_folder, artifact_key, search_folder
+from worker.artifacts import JobFiles, search_folder
 from worker.datasets import DatasetRecord
 from worker.jobs import JobRecord
 from worker.model_versions import ModelCard
@@ -45,7 +45,7 @@ def tiny_search(dataset: DatasetRecord, **changes: object) -> NasJob:
 
 def trials_of(storage: Storage, job_id: str) -> list[dict[str, Any]]:
     try:
-        content = json.loads(storage.read(artifact_key(job_id, "trials.json")))
+        content = json.loads(JobFiles(storage, job_id).read("trials.json"))
     except ObjectNotFound:
         return []
     trials: list[dict[str, Any]] = content["trials"]
@@ -121,12 +121,12 @@ def check_follow_up(jobs: JobQueue, storage: Storage, found: ModelCard) -> None:
 
 def check_files(storage: Storage, job_id: str, card: ModelCard) -> None:
     """What a search leaves for people to look at."""
-    names = {key.rsplit("/", 1)[-1] for key in storage.keys(artifact_folder(job_id))}
+    names = set(JobFiles(storage, job_id).keys())
     assert {"trials.json", "pareto.png", "architecture.json", "curves.png"} <= names
     assert {"samples.png", "neighbours.png", "generated.png"} <= names
     assert {f"generated-000{number}.webp" for number in range(3)} <= names
     assert {"trials.json", "pareto.png"} <= set(card.files)
-    plot = Image.open(BytesIO(storage.read(artifact_key(job_id, "pareto.png"))))
+    plot = Image.open(BytesIO(JobFiles(storage, job_id).read("pareto.png")))
     assert plot.width == 1100
 
 

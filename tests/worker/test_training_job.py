@@ -13,7 +13,7 @@ from models.checkpoint import load_classifier
 from models.extractor import digest
 from tests.worker.conftest import StartWorker
 from tests.worker.watching import wait_for, work_horse_of
-from worker.artifacts import artifact_folder, artifact_key
+from worker.artifacts import JobFiles
 from worker.checkpoints import Checkpoints
 from worker.jobs import JobRecord
 from worker.queue import JobQueue
@@ -49,9 +49,9 @@ def test_a_job_ends_with_a_registered_model_and_its_files(
     assert card.origin == job.id
     assert Image.open(BytesIO(registry.samples(card))).width > 500
 
-    lines = storage.read(artifact_key(job.id, "metrics.jsonl")).decode().splitlines()
+    lines = JobFiles(storage, job.id).read("metrics.jsonl").decode().splitlines()
     assert json.loads(lines[-1])["step"] <= 20
-    names = [key.rsplit("/", 1)[-1] for key in storage.keys(artifact_folder(job.id))]
+    names = list(JobFiles(storage, job.id).keys())
     assert "samples-000000160.png" in names
     assert not Checkpoints(storage, job.id).exist()
 
@@ -85,7 +85,7 @@ def test_a_job_is_judged_by_photos_that_it_never_saw(
     assert card.files == ["curves.png", EVENTS, "metrics.jsonl", "neighbours.png"]
     for name in card.files:
         stored = Registry(storage).file(card, name)
-        assert stored == storage.read(artifact_key(records[1].id, name))
+        assert stored == JobFiles(storage, records[1].id).read(name)
 
 
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
@@ -105,7 +105,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
     first, second = Registry(storage).versions("tiny")
     assert (first.origin, second.origin) == (undisturbed.id, killed.id)
     assert first.weights_sha256 == second.weights_sha256
-    metrics = storage.read(artifact_key(killed.id, "metrics.jsonl")).decode().splitlines()
+    metrics = JobFiles(storage, killed.id).read("metrics.jsonl").decode().splitlines()
     steps = [json.loads(line)["step"] for line in metrics]
     assert steps == sorted(set(steps))
 
