@@ -66,10 +66,11 @@ class Registry:
         if new.origin != SHIPPED:
             card = self._first_of(card)
         while True:
+            # The number first: whoever registers after this takes it, or is seen below.
+            number = max(self._numbers(new.name), default=0) + 1
             for known in self.versions(new.name):
                 if (known.origin, known.weights_sha256) == (card.origin, card.weights_sha256):
                     return known
-            number = max(self._numbers(new.name), default=0) + 1
             numbered = card.model_copy(update={"version": number})
             try:
                 self.storage.create(card_key(new.name, number), numbered.model_dump_json().encode())
