@@ -57,11 +57,12 @@ class Surrogate:
 
     def smoothed(self, trials: Sequence[Trial]) -> list[Trial]:
         """The trials of one rung with the KID that all trainings together speak for."""
+        if not trials:
+            return []
+        means, _ = self._log_kid([trial.point for trial in trials], trials[0].rung)
         return [
-            replace(trial, kid=float(np.exp(self._log_kid([trial.point], trial.rung)[0][0])))
-            if trial.is_trained and trial.error is None
-            else trial
-            for trial in trials
+            replace(trial, kid=float(kid)) if trial.is_trained and trial.error is None else trial
+            for trial, kid in zip(trials, np.exp(means), strict=True)
         ]
 
     def most_promising(self, points: Sequence[Point], rung: int) -> Point:

@@ -19,8 +19,6 @@ from worker.settings import Settings, explain
 from worker.storage import Storage, StorageError
 from worker.supervisor import work
 
-logger = logging.getLogger("worker")
-
 PATIENCE_S = 5
 NICENESS = 10  # a training uses every core; a request on the same ones must not wait for it
 

@@ -4,9 +4,6 @@ Each attempt writes into a folder of its own, so that one that was taken for dea
 does not touch what a later one has made.
 """
 
-from pathlib import Path
-from typing import BinaryIO
-
 from worker.storage import ObjectNotFound, Storage
 
 
@@ -17,7 +14,7 @@ class JobFiles:
         self.storage = storage
         self.folder = f"jobs/artifacts/{job_id}"
 
-    def put(self, attempt: int, name: str, data: bytes | Path | BinaryIO) -> None:
+    def put(self, attempt: int, name: str, data: bytes) -> None:
         """Store a file on behalf of an attempt."""
         self.storage.put(f"{self.folder}/{attempt:06d}/{name}", data)
 

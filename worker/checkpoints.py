@@ -42,10 +42,6 @@ class Checkpoints:
             logger.warning("a checkpoint is damaged: %s", key)
         return None
 
-    def exist(self) -> bool:
-        """Whether there is one, whole or not."""
-        return bool(self._keys())
-
     def _keys(self) -> list[str]:
         """Newest first."""
         return sorted(self.storage.keys(self.folder), reverse=True)

@@ -2,8 +2,6 @@
 
 import logging
 import time
-from pathlib import Path
-from typing import BinaryIO
 
 from pydantic import JsonValue
 from redis import RedisError
@@ -78,11 +76,10 @@ class Claim:
         """Let only the present owner go on; raises LeaseLost."""
         self.ledger.owned(self.record)
 
-    def store(self, name: str, data: bytes | Path | BinaryIO) -> None:
+    def store(self, name: str, data: bytes) -> None:
         """Store a file of the job; raises LeaseLost."""
         self.check()
-        artifacts = JobFiles(self.ledger.storage, self.record.id)
-        artifacts.put(self.record.attempt, name, data)
+        JobFiles(self.ledger.storage, self.record.id).put(self.record.attempt, name, data)
         if name.startswith(SAMPLES):
             self._tell("sample", {"name": name})
 

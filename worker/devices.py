@@ -3,7 +3,6 @@
 A work-horse that outlived its worker for a moment would otherwise share the memory with the next.
 """
 
-import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +11,6 @@ from pathlib import Path
 import torch
 
 from worker.processes import take_lock
-
-logger = logging.getLogger(__name__)
 
 WAIT_S = 10.0  # less than a worker waits for a sign of life
 

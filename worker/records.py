@@ -87,17 +87,6 @@ class Records:
         """The revision that follows, where there is one."""
         return self._revision(record.id, record.revision + 1)
 
-    def history(self, job_id: str) -> list[JobRecord]:
-        """All revisions, oldest first.
-
-        Raises:
-            JobNotFound: no such job.
-        """
-        chain = [self.first(job_id)]
-        while (newer := self.after(chain[-1])) is not None:
-            chain.append(newer)
-        return chain
-
     def ids(self) -> list[str]:
         """All job ids, newest first."""
         return sorted({key.split("/")[2] for key in self.storage.keys(RECORDS)}, reverse=True)

@@ -81,7 +81,7 @@ class Registry:
     def names(self) -> list[str]:
         """All models that have a version, sorted."""
         names = self.storage.folders("models")
-        return [name for name in names if self.versions(name)]
+        return [name for name in names if self._has_version(name)]
 
     def versions(self, name: str) -> list[ModelCard]:
         """All versions of a model, oldest first; empty when there is none."""
@@ -191,6 +191,10 @@ class Registry:
     def _numbers(self, name: str) -> list[int]:
         """Of all versions, also deleted ones."""
         return sorted(int(part) for part in self.storage.folders(f"models/{name}/versions"))
+
+    def _has_version(self, name: str) -> bool:
+        keys = self.storage.keys(f"models/{name}/versions")
+        return any(not key.endswith(DELETED) for key in keys)
 
     def _find(self, name: str, version: int) -> ModelCard | None:
         try:

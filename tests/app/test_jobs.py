@@ -311,7 +311,6 @@ def test_the_end_of_a_job_is_told_though_redis_has_lost_its_events(
 ) -> None:
     job_id = submit(client, dataset_id)
     jobs.leases.redis.flushall()
-    jobs.ledger.events.redis.flushall()
     jobs.cancel(job_id)
     jobs.leases.redis.flushall()
     jobs.ledger.storage.delete(f"jobs/events/{job_id}.jsonl")

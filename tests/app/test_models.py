@@ -18,7 +18,12 @@ MODEL = "/models/fashion-mnist"
 @pytest.fixture
 def second(registry: Registry, tiny_version: NewVersion) -> int:
     """The number of another version of the tiny model."""
-    again = NewVersion(**{**vars(tiny_version), "origin": "job_00000000000000000000"})
+    return another(registry, tiny_version, 0)
+
+
+def another(registry: Registry, tiny_version: NewVersion, number: int) -> int:
+    """Register the tiny model as if a job of that number had made it; the version."""
+    again = NewVersion(**{**vars(tiny_version), "origin": f"job_{number:020d}"})
     return registry.register(again).version
 
 
@@ -123,8 +128,7 @@ def roll_back(client: TestClient) -> int:
 
 @pytest.fixture
 def third(registry: Registry, tiny_version: NewVersion) -> int:
-    again = NewVersion(**{**vars(tiny_version), "origin": "job_11111111111111111111"})
-    return registry.register(again).version
+    return another(registry, tiny_version, 1)
 
 
 def test_rollbacks_go_back_one_by_one_and_are_remembered(
@@ -170,8 +174,7 @@ def test_a_version_in_use_is_not_deleted_and_a_number_is_not_given_twice(
     assert_problem(client.delete(f"{MODEL}/versions/{second}"), 404, "model_not_found")
     # Both had the same weights, which the first one still needs.
     assert client.get(f"{MODEL}/versions/1/weights").content == tiny_version.weights
-    other = NewVersion(**{**vars(tiny_version), "origin": "job_22222222222222222222"})
-    assert registry.register(other).version == second + 1
+    assert another(registry, tiny_version, 2) == second + 1
 
 
 def test_a_deleted_model_is_gone_with_its_weights(

@@ -5,6 +5,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def _kills(options: argparse.Namespace, server: S3Server, folder: Path) -> Itera
             whom: count // worlds + (number < count % worlds)
             for whom, count in zip(WHOM, options.kills, strict=True)
         }
-        with World(folder, server, f"kills-{number}") as world:
+        with closing(World(folder, server, f"kills-{number}")) as world:
             return kill_jobs(world, options.seed + number, wanted)
 
     total = Killed()
@@ -90,14 +91,14 @@ def _kills(options: argparse.Namespace, server: S3Server, folder: Path) -> Itera
 
 
 def _freezes(options: argparse.Namespace, server: S3Server, folder: Path) -> Iterator[Row]:
-    with World(folder, server, "freezes", lease_s=4.0) as world:
+    with closing(World(folder, server, "freezes", lease_s=4.0)) as world:
         found = freeze_jobs(world, options.seed, options.freezes)
     note = f"{found.hung} of them a hung horse; {len(found.stale)} stale writes"
     yield Row("SIGSTOP beyond the lease", found.freezes, found.verdict, note, found.stale)
 
 
 def _redis(options: argparse.Namespace, server: S3Server, folder: Path) -> Iterator[Row]:
-    with World(folder, server, "redis") as world:
+    with closing(World(folder, server, "redis")) as world:
         found = kill_redis(world, options.seed, options.redis_kills)
     note = f"{found.refused} submits were told to come again"
     faults = found.redis_kills + found.wipes
@@ -106,7 +107,7 @@ def _redis(options: argparse.Namespace, server: S3Server, folder: Path) -> Itera
 
 def _away(options: argparse.Namespace, server: S3Server, folder: Path) -> Iterator[Row]:
     for seconds in options.away:
-        with World(folder, server, f"away-{seconds:.0f}") as world:
+        with closing(World(folder, server, f"away-{seconds:.0f}")) as world:
             found = redis_away(world, seconds)
         note = (
             f"{found.steps} steps trained meanwhile, attempt {found.attempts}; {found.answers}"
@@ -118,7 +119,7 @@ def _away(options: argparse.Namespace, server: S3Server, folder: Path) -> Iterat
 
 
 def _key(options: argparse.Namespace, server: S3Server, folder: Path) -> Iterator[Row]:
-    with World(folder, server, "key") as world:
+    with closing(World(folder, server, "key")) as world:
         made = one_key(world, options.requests)
         verdict = Verdict(accepted=len(made))
     complaints = [] if len(made) == 1 else [f"one key made {len(made)} jobs"]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from worker.jobs import MOVES, TERMINAL, JobRecord
 from worker.ledger import Ledger
+from worker.records import Records
 from worker.registry import Registry
 
 
@@ -33,7 +34,7 @@ def judge(ledger: Ledger, job_ids: list[str]) -> Verdict:
     """Whether the system has kept its promises to these jobs."""
     verdict = Verdict(accepted=len(job_ids))
     for job_id in job_ids:
-        history = ledger.records.history(job_id)
+        history = history_of(ledger.records, job_id)
         verdict.broken += [f"{job_id} {what}" for what in _unlawful(history)]
         if not history[-1].terminal:
             verdict.lost.append(f"{job_id} is {history[-1].status}")
@@ -45,6 +46,14 @@ def judge(ledger: Ledger, job_ids: list[str]) -> Verdict:
         if origins.count(job_id) > 1
     ]
     return verdict
+
+
+def history_of(records: Records, job_id: str) -> list[JobRecord]:
+    """All revisions of a job, oldest first."""
+    chain = [records.first(job_id)]
+    while (newer := records.after(chain[-1])) is not None:
+        chain.append(newer)
+    return chain
 
 
 def _unlawful(history: list[JobRecord]) -> list[str]:

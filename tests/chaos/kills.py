@@ -6,7 +6,7 @@ import signal
 import time
 from dataclasses import dataclass, field
 
-from tests.chaos.history import Verdict, judge
+from tests.chaos.history import Verdict, history_of, judge
 from tests.chaos.proxy import Fault
 from tests.chaos.world import World, succeeded
 from worker.jobs import JobRecord
@@ -89,7 +89,7 @@ def _hit(
                 os.kill(horse, signal.SIGKILL)
                 moments.append(time.time())
 
-        fault = Fault("kill", "PUT", "/checkpoints/", nth=source.randint(1, 3), victim=die)
+        fault = Fault("PUT", "/checkpoints/", source.randint(1, 3), die)
         world.proxy.arm(fault)
         world.wait_for(job_id, lambda record: bool(moments) or record.terminal)
         world.proxy.faults.remove(fault)
@@ -105,7 +105,7 @@ def _hit(
 
 
 def _judge(world: World, job_id: str, hit: _Hit, result: Killed) -> None:
-    history = world.jobs.ledger.records.history(job_id)
+    history = history_of(world.jobs.ledger.records, job_id)
     requeued = next(each for each in history if each.attempt == 2)
     waited_s = requeued.moved_at.timestamp() - hit.moment
     result.slowest_requeue_s = max(result.slowest_requeue_s, waited_s)

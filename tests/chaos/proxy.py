@@ -1,7 +1,4 @@
-"""A proxy before the S3 server that does harm at chosen requests.
-
-Faults are armed with the request that they wait for; each says afterwards whether it fired.
-"""
+"""A proxy before the S3 server that does harm in the middle of a chosen request."""
 
 import http.client
 import threading
@@ -9,34 +6,26 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Literal
 
-Harm = Literal["kill", "refuse", "truncate"]
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
 
 
 @dataclass
 class Fault:
-    """What happens to the `nth` request of a method whose path has a part, and later ones."""
+    """What happens at the `nth` request of a method whose path has a part, in its middle."""
 
-    harm: Harm
     method: str
     part: str
-    nth: int = 1
-    times: int = 1
-    victim: Callable[[], None] = lambda: None  # what `kill` does when half of the body is there
+    nth: int
+    happen: Callable[[], None]
     seen: int = field(default=0, init=False)
-    fired: int = field(default=0, init=False)
 
     def strikes(self, method: str, path: str) -> bool:
-        """Whether this request is one; counts it."""
+        """Whether this request is the one; counts it."""
         if method != self.method or self.part not in path:
             return False
         self.seen += 1
-        if not self.nth <= self.seen < self.nth + self.times:
-            return False
-        self.fired += 1
-        return True
+        return self.seen == self.nth
 
 
 class Proxy:
@@ -90,18 +79,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _pass_on(self) -> None:
         fault = self.owner.strike(self.command, self.path)
         length = int(self.headers.get("Content-Length", 0))
-        if fault is not None and fault.harm == "kill":
-            self.rfile.read(length // 2)
-            fault.victim()
-            self.close_connection = True
+        if fault is None:
+            self._forward(self.rfile.read(length))
             return
-        body = self.rfile.read(length)
-        if fault is not None and fault.harm == "refuse":
-            self._answer(503, {}, b"")
-            return
-        if fault is not None and fault.harm == "truncate":
-            body = body[: length // 2]
-        self._forward(body)
+        self.rfile.read(length // 2)
+        fault.happen()
+        self.close_connection = True
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _pass_on  # noqa: N815 - http.server's names
 

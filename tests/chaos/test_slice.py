@@ -1,6 +1,7 @@
 """A small seeded slice of `make chaos`; each part asserts that its harm was really done."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def server() -> Iterator[S3Server]:
 def test_a_job_killed_inside_a_checkpoint_write_ends_with_the_same_weights(
     tmp_path: Path, server: S3Server
 ) -> None:
-    with World(tmp_path, server, "killed", lease_s=LEASE_S) as world:
+    with closing(World(tmp_path, server, "killed", lease_s=LEASE_S)) as world:
         result = kill_jobs(world, 1, {"checkpoint": 1, "both": 1})
     assert result.kills == {"checkpoint": 1, "both": 1, "horse": 0, "worker": 0}
     assert (result.different, result.redone) == (0, 0)
@@ -34,7 +35,7 @@ def test_a_job_killed_inside_a_checkpoint_write_ends_with_the_same_weights(
 
 
 def test_a_frozen_process_writes_nothing_when_it_wakes_up(tmp_path: Path, server: S3Server) -> None:
-    with World(tmp_path, server, "frozen", lease_s=LEASE_S) as world:
+    with closing(World(tmp_path, server, "frozen", lease_s=LEASE_S)) as world:
         result = freeze_jobs(world, 1, 1)
     assert (result.freezes, result.stale) == (1, [])
     assert result.verdict.complaints == []
@@ -43,7 +44,7 @@ def test_a_frozen_process_writes_nothing_when_it_wakes_up(tmp_path: Path, server
 def test_every_accepted_job_ends_though_redis_is_killed_and_wiped(
     tmp_path: Path, server: S3Server
 ) -> None:
-    with World(tmp_path, server, "redis", lease_s=LEASE_S) as world:
+    with closing(World(tmp_path, server, "redis", lease_s=LEASE_S)) as world:
         result = kill_redis(world, 1, 2)
     assert (result.redis_kills, result.wipes) == (2, 1)
     assert result.verdict.accepted >= 3

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 from models.archive import ArchiveLimits
 from tests.chaos.proxy import Proxy
@@ -68,15 +67,8 @@ class World:
         with SAMPLE_ARCHIVE.open("rb") as archive:
             self.dataset = DatasetStore(self.storage).add(archive, "sample", ArchiveLimits())
 
-    def __enter__(self) -> "World":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End all of it."""
         for worker in self.workers:
             self.thaw(worker)
             worker.kill()

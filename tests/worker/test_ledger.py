@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.history import history_of
 from worker.claims import Claim
 from worker.jobs import IllegalMove, JobProgress, JobRecord, made_at, move, new_id, now
 from worker.ledger import LeaseLost, Ledger
@@ -155,7 +156,7 @@ def test_the_third_death_ends_a_job_and_each_but_the_first_is_followed_by_a_paus
         assert released is not None
         pauses.append(released.not_before)
     ended = ledger.fetch(record.id)
-    assert [each.status for each in ledger.records.history(record.id)] == [
+    assert [each.status for each in history_of(ledger.records, record.id)] == [
         "queued", "running", "queued", "running", "queued", "running", "failed",
     ]  # fmt: skip
     assert ended.error is not None

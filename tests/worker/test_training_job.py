@@ -53,7 +53,7 @@ def test_a_job_ends_with_a_registered_model_and_its_files(
     assert json.loads(lines[-1])["step"] <= 20
     names = list(JobFiles(storage, job.id).keys())
     assert "samples-000000160.png" in names
-    assert not Checkpoints(storage, job.id).exist()
+    assert Checkpoints(storage, job.id).newest() is None
 
 
 def test_a_job_is_judged_by_photos_that_it_never_saw(
@@ -97,7 +97,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
     wait_for(jobs, undisturbed.id, succeeded)
 
     killed = jobs.submit("train", longer)
-    wait_for(jobs, killed.id, lambda _: Checkpoints(storage, killed.id).exist())
+    wait_for(jobs, killed.id, lambda _: Checkpoints(storage, killed.id).newest() is not None)
     os.kill(work_horse_of(worker), signal.SIGKILL)
     record = wait_for(jobs, killed.id, succeeded)
 
@@ -115,7 +115,7 @@ def test_a_killed_worker_takes_its_work_horse_along_and_another_goes_on(
 ) -> None:
     worker = start_worker()
     job = jobs.submit("train", tiny_job.model_copy(update={"max_images": 3200}))
-    wait_for(jobs, job.id, lambda _: Checkpoints(storage, job.id).exist())
+    wait_for(jobs, job.id, lambda _: Checkpoints(storage, job.id).newest() is not None)
     horse = work_horse_of(worker)
     worker.kill()
     worker.wait()
@@ -163,7 +163,7 @@ def test_a_stopped_worker_hands_its_job_back_without_a_crash(
     assert worker.wait(timeout=20) == 0
     waiting = jobs.fetch(job.id)
     assert (waiting.status, waiting.attempt, waiting.crashes) == ("queued", 2, 0)
-    assert Checkpoints(storage, job.id).exist()
+    assert Checkpoints(storage, job.id).newest() is not None
 
     start_worker()
     assert wait_for(jobs, job.id, succeeded).crashes == 0
