@@ -31,6 +31,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)  # it writes a line for eve
 Strategy = Literal["evolution", "tpe", "random"]
 
 CALLED = "called"  # of the final trainings' study: the whole list
+MOST_RISING = 2  # times the one in `keep` that should; rankings change with what is found out
 MOST_ASKED = 20  # candidates for each that may be trained; the others exceed the limits
 NAMELESS_AFTER = timedelta(seconds=60)  # a trial whose process died before it could say who it is
 
@@ -97,7 +98,8 @@ class Rungs:
     def rise(self, owner: str, keep: int) -> Claim | None:
         """Take the best candidate that may go up, from as high as there is one.
 
-        One in `keep` goes up, judged by what is known at that moment: a few more do so in the end.
+        One in `keep` goes up, judged by what is known at that moment: a few more do so in the end,
+        but never more than `MOST_RISING` times as many.
         """
         for rung in reversed(range(1, len(self))):
             for below in self._may_rise(rung - 1, keep):
@@ -203,9 +205,11 @@ class Rungs:
     def _may_rise(self, rung: int, keep: int) -> list[Trial]:
         """The best of a rung within the limits, one in `keep`, that nobody has taken further."""
         trials = [trial for trial in self.trials(rung) if trial.is_trained]
-        best = self._ranked(trials)[: len(trials) // keep]
+        places = len(trials) // keep
+        best = self._ranked(trials)[:places]
         risen = {trial.user_attrs["candidate"] for trial in _taken(self._studies[rung + 1])}
-        return [t for t in best if self.goal.holds(t) and t.candidate not in risen]
+        rising = [t for t in best if self.goal.holds(t) and t.candidate not in risen]
+        return rising[: max(0, MOST_RISING * places - len(risen))]
 
     def _ranked(self, trials: list[Trial]) -> list[Trial]:
         """The trials of one rung, best first."""
