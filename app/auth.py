@@ -54,8 +54,8 @@ def check_exposure(host: str, keys: ApiKeys) -> None:
         )
 
 
-def require(scope: Scope) -> Callable[..., None]:
-    """A dependency that lets only keys with this scope through."""
+def require(*scopes: Scope) -> Callable[..., None]:
+    """A dependency that lets only keys with one of these scopes through."""
 
     def check(
         request: Request,
@@ -64,13 +64,14 @@ def require(scope: Scope) -> Callable[..., None]:
         keys: ApiKeys = request.app.state.api_keys
         if not keys:
             return
-        scopes = _scopes(keys, credentials.credentials) if credentials else None
-        if scopes is None:
+        held = _scopes(keys, credentials.credentials) if credentials else None
+        if held is None:
             problem = Problem(401, "unauthorized", "Send a valid key: Authorization: Bearer <key>.")
             problem.headers = {"WWW-Authenticate": "Bearer"}
             raise problem
-        if scope not in scopes:
-            raise Problem(403, "forbidden", f"This key lacks the scope {scope}.")
+        request.state.scopes = held
+        if not held & set(scopes):
+            raise Problem(403, "forbidden", f"This key lacks the scope {' or '.join(scopes)}.")
 
     return check
 

@@ -1,13 +1,17 @@
 """What routes are given: opened once in `create_app`, kept on the application's state."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request, params
 from redis.asyncio import Redis
 
 from app.errors import Problem
+from app.negotiation import preferred
 from app.sampling import Sampler
 from worker.datasets import DatasetStore
+from worker.links import Links
+from worker.model_versions import ModelCard
 from worker.queue import JobQueue
 from worker.registry import Registry
 from worker.settings import Settings
@@ -49,6 +53,20 @@ def registry(request: Request) -> Registry:
     return Registry(storage(request))
 
 
+def resolve(request: Request) -> Callable[[str | None], ModelCard]:
+    """Finds the version that a reference means; None: the default model's.
+
+    It raises InvalidReference and ModelNotFound.
+    """
+    default = settings(request).default_model
+    return lambda reference: registry(request).resolve(default if reference is None else reference)
+
+
+def links(request: Request) -> Links:
+    """Links to generated images."""
+    return Links(storage(request), settings(request).link_ttl_s)
+
+
 def datasets(request: Request) -> DatasetStore:
     """The data sets."""
     return DatasetStore(storage(request))
@@ -58,9 +76,7 @@ def accepts(*media_types: str) -> params.Depends:
     """A dependency that answers 406 when the client takes none of `media_types`."""
 
     def check(accept: Annotated[str, Header(include_in_schema=False)] = "*/*") -> None:
-        wanted = {part.split(";")[0].strip().lower() for part in accept.split(",")}
-        offered = {*media_types, "*/*", *(kind.split("/")[0] + "/*" for kind in media_types)}
-        if accept and not wanted & offered:
+        if preferred(accept, {kind: kind for kind in media_types}) is None:
             raise Problem(406, "not_acceptable", f"This answers {', '.join(media_types)}.")
 
     return params.Depends(check)
@@ -72,6 +88,8 @@ QueueDep = Annotated[JobQueue, Depends(queue)]
 AsyncRedisDep = Annotated[Redis, Depends(async_redis)]
 SamplerDep = Annotated[Sampler, Depends(sampler)]
 RegistryDep = Annotated[Registry, Depends(registry)]
+ResolveDep = Annotated[Callable[[str | None], ModelCard], Depends(resolve)]
+LinksDep = Annotated[Links, Depends(links)]
 DatasetsDep = Annotated[DatasetStore, Depends(datasets)]
 
 Limit = Annotated[int, Query(ge=1, le=100, description="How many at most.")]

@@ -21,6 +21,7 @@ from worker.aliases import NothingToRollBack
 from worker.datasets import DatasetInUse, DatasetNotFound
 from worker.idempotency import KeyReused
 from worker.jobs import IllegalMove
+from worker.links import LinkRefused
 from worker.queue import QueueFull
 from worker.records import JobNotFound
 from worker.registry import InvalidReference, ModelNotFound, VersionInUse, WeightsDamaged
@@ -29,6 +30,7 @@ from worker.storage import ObjectNotFound, StorageError, StorageFull
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
 MAX_LISTED_ERRORS = 20
+OPENAI = "/v1/"  # paths whose clients expect errors of another form
 # RFC 9110's phrases; Python's differ before 3.13.
 TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
 
@@ -75,6 +77,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     DatasetNotFound: Answer(404, "dataset_not_found"),
     ModelNotFound: Answer(404, "model_not_found"),
     ObjectNotFound: Answer(404, "not_found", "There is no such file."),
+    LinkRefused: Answer(403, "link_refused"),
     InvalidReference: Answer(422, "invalid_model_reference"),
     IllegalMove: Answer(409, "job_has_ended"),
     VersionInUse: Answer(409, "version_in_use"),
@@ -115,7 +118,22 @@ def problem_response(
         errors=list(errors),
     )
     headers = {"Retry-After": str(RETRY_AFTER_S)} if answer.status in (429, 503) else None
+    if request.url.path.startswith(OPENAI):
+        return _openai_error(body, headers)
     return JSONResponse(body.model_dump(), answer.status, headers, MEDIA_TYPE)
+
+
+def _openai_error(problem: ProblemDetails, headers: dict[str, str] | None) -> JSONResponse:
+    """The same, as OpenAI's clients know errors."""
+    status = 400 if problem.status == 422 else problem.status
+    parameter = problem.detail.partition(":")[0] if problem.status == 422 else ""
+    error = {
+        "message": problem.detail,
+        "type": "server_error" if status >= 500 else "invalid_request_error",
+        "param": parameter if parameter.isidentifier() else None,
+        "code": problem.code,
+    }
+    return JSONResponse({"error": error}, status, headers)
 
 
 async def _domain_error(request: Request, error: Exception) -> JSONResponse:

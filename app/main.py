@@ -15,7 +15,7 @@ from app import docs, errors
 from app.auth import parse_keys
 from app.body import BodyLimits
 from app.request_id import RequestId
-from app.routers import datasets, generate, health, jobs, models
+from app.routers import datasets, generate, health, images, jobs, models, openai
 from app.sampling import Sampler
 from worker.queue import JobQueue, open_queue
 from worker.reconciler import RECONCILE_S, reconcile_in_turn
@@ -56,8 +56,8 @@ def create_app(settings: Settings) -> FastAPI:
         settings.redis_url, decode_responses=True, socket_connect_timeout=REDIS_PATIENCE_S
     )
     app.state.sampler = Sampler(Registry(storage), settings.max_queue)
-    for router in (generate.router, datasets.router, jobs.router, models.router, health.router):
-        app.include_router(router)
+    for part in (generate, openai, images, datasets, jobs, models, health):
+        app.include_router(part.router)
     errors.install(app)
     docs.install(app)
     app.add_middleware(

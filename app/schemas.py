@@ -1,21 +1,23 @@
 """The bodies of requests and answers, where they differ from what is stored."""
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from models.sample import MAX_SEED
+from worker.image_options import ImageOptions
 from worker.jobs import JobError, JobProgress, JobRecord
 from worker.model_versions import ModelCard
-from worker.requests import JobRequest
+from worker.requests import MAX_BULK_IMAGES, JobRequest
 
 MAX_SYNCHRONOUS_IMAGES = 64
-MAX_SIDE = 1024  # px
 MAX_PIXELS = 64 * 512 * 512  # of all images in one answer
 
-Factor = Annotated[float, Field(ge=0, le=4)]
 Item = TypeVar("Item")
+Body = TypeVar("Body", bound=BaseModel)
 
 
 class Strict(BaseModel):
@@ -24,61 +26,39 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Enhance(Strict):
-    """Applied after generation; 1.0 leaves the image as the model made it."""
+def derived(kind: type[Body], fields: Mapping[str, object]) -> Body:
+    """A body of another kind, from one that was sent.
 
-    sharpness: Factor = 1.0
-    contrast: Factor = 1.0
-    color: Factor = 1.0
-    brightness: Factor = 1.0
+    Raises:
+        RequestValidationError: as if it had been sent itself.
+    """
+    try:
+        return kind(**fields)
+    except ValidationError as error:
+        items = [{**item, "loc": ("body", *item["loc"])} for item in error.errors()]
+        raise RequestValidationError(items) from error
 
 
-class GenerateRequest(Strict):
+class GenerateRequest(ImageOptions):
     """What to generate; `{}` is one image of the service's default model."""
 
-    model: str | None = Field(
-        default=None, max_length=140, description="`name`, `name@alias` or `name:version`."
+    n: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_BULK_IMAGES,
+        description=f"At most {MAX_SYNCHRONOUS_IMAGES}, or more with `Prefer: respond-async`.",
     )
-    category: str | None = Field(
-        default=None, max_length=200, description="One of the model's; drawn evenly when absent."
-    )
-    attributes: dict[str, JsonValue] | None = Field(default=None, max_length=32)
-    n: int = Field(default=1, ge=1, le=MAX_SYNCHRONOUS_IMAGES)
     seed: int | None = Field(
         default=None, ge=0, le=MAX_SEED, description="Image i has seed + i. Fresh when absent."
     )
-    truncation: float = Field(
-        default=1.0, gt=0, le=1, description="Below 1: more typical, less varied."
-    )
-    size: str | None = Field(
-        default=None, pattern=r"^[1-9][0-9]{0,3}x[1-9][0-9]{0,3}$", examples=["64x64"]
-    )
-    background: str | None = None
-    output_format: Literal["png", "jpeg", "webp", "avif"] = "png"
-    output_compression: int | None = Field(
-        default=None, ge=0, le=100, description="Quality of jpeg, webp and avif; 85 when absent."
-    )
     response_format: Literal["b64_json", "url"] = "b64_json"
-    enhance: Enhance = Enhance()
-    metadata: dict[str, JsonValue] = Field(default_factory=dict, max_length=32)
-
-    @property
-    def side(self) -> int | None:
-        """The wanted side of the square image, px; None for the model's own."""
-        return None if self.size is None else int(self.size.split("x")[0])
 
     @model_validator(mode="after")
     def _possible(self) -> "GenerateRequest":
         if self.seed is not None and self.seed + self.n - 1 > MAX_SEED:
             raise ValueError(f"seed: seed + n - 1 must be at most {MAX_SEED}")
-        if self.size is not None:
-            width, height = self.size.split("x")
-            if width != height:
-                raise ValueError("size: must be square; products are not distorted")
-            if not 16 <= int(width) <= MAX_SIDE:
-                raise ValueError(f"size: must be from 16x16 to {MAX_SIDE}x{MAX_SIDE}")
-            if int(width) ** 2 * self.n > MAX_PIXELS:
-                raise ValueError(f"n: {self.n} images of {self.size} are too many for one answer")
+        if (self.side or 0) ** 2 * min(self.n, MAX_SYNCHRONOUS_IMAGES) > MAX_PIXELS:
+            raise ValueError(f"n: {self.n} images of {self.size} are too many for one answer")
         return self
 
 
@@ -157,12 +137,6 @@ class Artifact(BaseModel):
     name: str
     size_bytes: int
     url: str
-
-
-class Artifacts(BaseModel):
-    """The files a job has made so far."""
-
-    data: list[Artifact]
 
 
 class VersionSummary(BaseModel):

@@ -4,6 +4,9 @@ Each attempt writes into a folder of its own, so that one that was taken for dea
 does not touch what a later one has made.
 """
 
+from collections.abc import Iterable
+from typing import BinaryIO
+
 from worker.storage import ObjectNotFound, Storage
 
 
@@ -14,14 +17,18 @@ class JobFiles:
         self.storage = storage
         self.folder = f"jobs/artifacts/{job_id}"
 
-    def put(self, attempt: int, name: str, data: bytes) -> None:
+    def put(self, attempt: int, name: str, data: bytes | BinaryIO) -> None:
         """Store a file on behalf of an attempt."""
         self.storage.put(f"{self.folder}/{attempt:06d}/{name}", data)
 
     def keys(self) -> dict[str, str]:
         """Where each file lies, as the latest attempt that has one has left it; by name, sorted."""
-        latest = {key.rsplit("/", 1)[-1]: key for key in self.storage.keys(self.folder)}
-        return dict(sorted(latest.items()))
+        return self._latest(self.storage.keys(self.folder))
+
+    def sizes(self) -> dict[str, int]:
+        """How many bytes each file has; by name, sorted."""
+        sizes = self.storage.sizes(self.folder)
+        return {name: sizes[key] for name, key in self._latest(sizes).items()}
 
     def read(self, name: str) -> bytes:
         """One file.
@@ -29,10 +36,25 @@ class JobFiles:
         Raises:
             ObjectNotFound: no attempt has made it.
         """
-        keys = self.keys()
-        if name not in keys:
-            raise ObjectNotFound("no such object")
-        return self.storage.read(keys[name])
+        return self.storage.read(self.key(name))
+
+    def key(self, name: str) -> str:
+        """Where one file lies.
+
+        Raises:
+            ObjectNotFound: no attempt has made it.
+        """
+        # Attempts are few, files may be many.
+        for attempt in reversed(self.storage.folders(self.folder)):
+            key = f"{self.folder}/{attempt}/{name}"
+            if self.storage.exists(key):
+                return key
+        raise ObjectNotFound("no such object")
+
+    @staticmethod
+    def _latest(keys: Iterable[str]) -> dict[str, str]:
+        latest = {key.rsplit("/", 1)[-1]: key for key in keys}
+        return dict(sorted(latest.items()))
 
 
 SCRATCH = "jobs/scratch"
@@ -61,9 +83,10 @@ MEDIA_TYPES = {
     "avif": "image/avif",
     "json": "application/json",
     "jsonl": "application/x-ndjson",
+    "zip": "application/zip",
     "vitrine": "application/octet-stream",
 }
-FILE_NAME = r"^[a-z0-9][a-z0-9.-]{0,80}\.(png|jpeg|webp|avif|json|jsonl|vitrine)$"
+FILE_NAME = r"^[a-z0-9][a-z0-9.-]{0,80}\.(png|jpeg|webp|avif|json|jsonl|zip|vitrine)$"
 
 
 def media_type(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from typing import BinaryIO
 
 from pydantic import JsonValue
 from redis import RedisError
@@ -76,7 +77,7 @@ class Claim:
         """Let only the present owner go on; raises LeaseLost."""
         self.ledger.owned(self.record)
 
-    def store(self, name: str, data: bytes) -> None:
+    def store(self, name: str, data: bytes | BinaryIO) -> None:
         """Store a file of the job; raises LeaseLost."""
         self.check()
         JobFiles(self.ledger.storage, self.record.id).put(self.record.attempt, name, data)

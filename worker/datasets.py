@@ -17,7 +17,7 @@ from models.archive import ArchiveLimits
 from models.split import SEARCHED, held_out_sizes
 from worker.jobs import new_id, now
 from worker.records import Records
-from worker.requests import DatasetId
+from worker.requests import DatasetId, GenerateJob
 from worker.storage import ObjectExists, ObjectNotFound, Storage
 
 
@@ -132,7 +132,9 @@ class DatasetStore:
         """
         self.fetch(dataset_id)
         for job in records.marked():
-            if job.request.dataset == dataset_id and not job.terminal:
+            if isinstance(job.request, GenerateJob) or job.terminal:
+                continue
+            if job.request.dataset == dataset_id:
                 raise DatasetInUse(f"{job.id} uses {dataset_id}; cancel it, or wait for its end")
         self.storage.delete(_record_key(dataset_id))  # first: without it the rest is not seen
         self.storage.clear(f"datasets/{dataset_id}")

@@ -1,41 +1,211 @@
-"""Images of a registered model as files of a job."""
+"""Images of a registered model as files of a job: one each, all in a zip, a manifest, a sheet.
 
-from models.checkpoint import load_model
-from models.images import Provenance, contact_sheet, encode
+What an earlier attempt has stored is taken as it is: an image depends on its seed alone.
+"""
+
+import hashlib
+import io
+import json
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+from PIL import Image
+
+from models.checkpoint import Model, load_model
+from models.images import Enhancement, Pixels, Provenance, contact_sheet, encode, to_pixels
+from models.ingest import map_ahead
+from models.rendering import Rendering, render
 from models.sample import even_label, sample
+from models.steps import Steps
+from worker.artifacts import JobFiles
 from worker.claims import Claim
+from worker.image_options import ImageOptions
+from worker.jobs import JobProgress
 from worker.model_versions import ModelCard
+from worker.queue import JobQueue
 from worker.registry import Registry
-from worker.requests import GenerateAfterwards
+from worker.requests import GenerateJob
 from worker.watch import Watch
 
+MANIFEST = "generated.jsonl"  # a line for each image
 COLUMNS = 8  # of the contact sheet
-SMALLEST_TILE = 64  # px
+MOST_ROWS = 50
+TILE = (64, 128)  # smallest and largest side in the sheet, px
+DEFAULT_COMPRESSION = 85
 
 
-def generate_files(claim: Claim, watch: Watch, card: ModelCard, wanted: GenerateAfterwards) -> int:
-    """Make the images, a file each and a contact sheet; how many.
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What to make: image i has seed + i and category labels[i]."""
+
+    seed: int
+    labels: Sequence[int]
+    truncation: float
+    rendering: Rendering
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """One image, as a line of the manifest tells of it."""
+
+    file: str
+    seed: int
+    category: str
+    sha256: str
+    width: int
+    height: int
+
+
+def run_generation(claim: Claim, jobs: JobQueue, stop_requested: Callable[[], bool]) -> None:
+    """Make the images of a generate job.
 
     Raises:
-        ValueError: the model has no such category.
+        JobCancelled: a client asked for it.
+        JobInterrupted: `stop_requested` said so; what is stored is not made again.
+        ModelNotFound: the version has been deleted.
+        ValueError: it has no such category.
     """
+    job = claim.record.request
+    assert isinstance(job, GenerateJob)
+    assert job.model is not None  # the API has resolved it
+    card = Registry(jobs.ledger.storage).resolve(job.model)
+    watch = Watch(claim, stop_requested)
+    began = time.monotonic()
+    for done in make_files(claim, card, order_of(job, card)):
+        if watch.is_due:
+            eta_s = round((time.monotonic() - began) * (1 - done) / done)
+            step, percent = int(done * job.images), round(100 * done, 2)
+            progress = JobProgress(step=step, total=job.images, percent=percent, eta_s=eta_s)
+            watch.show("generating", progress, {})
+    claim.succeed({"model": card.name, "version": card.version, "generated": job.images})
+
+
+def order_of(job: GenerateJob, card: ModelCard) -> Order:
+    """What a job wants of a version.
+
+    Raises:
+        ValueError: the version has no such category.
+    """
+    assert job.seed is not None  # the API has drawn it
+    return Order(
+        seed=job.seed,
+        labels=_labels(job, job.seed, card.categories),
+        truncation=job.truncation,
+        rendering=rendering_of(job),
+    )
+
+
+def _labels(job: GenerateJob, seed: int, categories: Sequence[str]) -> list[int]:
+    """The category of each image, as an index."""
+    if job.categories is None and job.category is None:
+        return [even_label(seed + i, len(categories)) for i in range(job.images)]
+    wanted = job.categories or {str(job.category): job.images}
+    for name in wanted:
+        if name not in categories:
+            raise ValueError(f"categories: {name!r} is none; known are {', '.join(categories)}")
+    return [categories.index(name) for name, count in wanted.items() for _ in range(count)]
+
+
+def rendering_of(options: ImageOptions) -> Rendering:
+    """How a client wants the images."""
+    compression = options.output_compression
+    return Rendering(
+        enhancement=Enhancement(**options.enhance.model_dump()),
+        side=options.side,
+        image_format=options.output_format,
+        compression=DEFAULT_COMPRESSION if compression is None else compression,
+    )
+
+
+def make_files(claim: Claim, card: ModelCard, order: Order) -> Steps[None]:
+    """Store every image, then what holds or shows them all; yields the done share."""
+    files = JobFiles(claim.ledger.storage, claim.record.id)
     model = load_model(Registry(claim.ledger.storage).weights(card))
-    if wanted.category is not None and wanted.category not in model.categories:
-        raise ValueError(f"generate.category: must be one of {', '.join(model.categories)}")
-    images = []
-    for seed in watch.during("generating", range(wanted.seed, wanted.seed + wanted.n), wanted.n):
-        label = (
-            even_label(seed, len(model.categories))
-            if wanted.category is None
-            else model.categories.index(wanted.category)
+    sheet = Sheet(model, order)
+    lines: list[str] = []
+    with tempfile.TemporaryFile() as packed:
+        with zipfile.ZipFile(packed, "w") as archive:  # stored: images are packed already
+            for made, content in _images(claim, files, model, card, order):
+                archive.writestr(zipfile.ZipInfo(made.file), content)  # dated 1980
+                sheet.add(order.labels[len(lines)], content)
+                lines.append(json.dumps(asdict(made)) + "\n")
+                yield len(lines) / (len(order.labels) + 1)
+            manifest = "".join(lines).encode()
+            archive.writestr(zipfile.ZipInfo(MANIFEST), manifest)
+        packed.seek(0)
+        claim.store("generated.zip", packed)
+    claim.store(MANIFEST, manifest)
+    claim.store("generated.png", sheet.encoded())
+
+
+class Sheet:
+    """The first images of each category, as they are stored."""
+
+    def __init__(self, model: Model, order: Order) -> None:
+        self._categories = model.categories
+        wanted = order.rendering.side or model.generator.config.resolution
+        self._tile = min(max(wanted, TILE[0]), TILE[1])
+        self._rows: dict[int, list[Pixels]] = {}
+
+    def add(self, label: int, content: bytes) -> None:
+        """Show an image, where there is a place for it."""
+        if label not in self._rows and len(self._rows) == MOST_ROWS:
+            return
+        row = self._rows.setdefault(label, [])
+        if len(row) < COLUMNS:
+            row.append(to_pixels(Image.open(io.BytesIO(content))))
+
+    def encoded(self) -> bytes:
+        """PNG, a labelled row for each category."""
+        shown = sorted(self._rows)
+        rows = [self._rows[label] for label in shown]
+        names = [self._categories[label] for label in shown]
+        return encode(contact_sheet(rows, names, tile=self._tile), "png")
+
+
+def _images(
+    claim: Claim, files: JobFiles, model: Model, card: ModelCard, order: Order
+) -> Iterator[tuple[Made, bytes]]:
+    """Each image in order, stored; the next ones are sampled while these are written."""
+    stored = files.keys()
+    side = order.rendering.side or model.generator.config.resolution
+
+    def finish(item: tuple[int, Pixels | None]) -> tuple[Made, bytes]:
+        index, pixels = item
+        seed, name = order.seed + index, _name(index, order)
+        if pixels is None:
+            content = files.storage.read(stored[name])
+        else:
+            origin = Provenance(model=card.name, version=card.version, seed=seed)
+            content = render(pixels, order.rendering, origin)
+            files.put(claim.record.attempt, name, content)
+        made = Made(
+            file=name,
+            seed=seed,
+            category=card.categories[order.labels[index]],
+            sha256=hashlib.sha256(content).hexdigest(),
+            width=side,
+            height=side,
         )
-        (pixels,) = sample(model.generator, [seed], [label], wanted.truncation)
-        images.append(pixels)
-        origin = Provenance(model=card.name, version=card.version, seed=seed)
-        name = f"generated-{len(images) - 1:04d}.{wanted.output_format}"
-        data = encode(pixels, wanted.output_format, provenance=origin)
-        claim.store(name, data)
-    rows = [images[start : start + COLUMNS] for start in range(0, len(images), COLUMNS)]
-    sheet = contact_sheet(rows, None, tile=max(SMALLEST_TILE, model.generator.config.resolution))
-    claim.store("generated.png", encode(sheet, "png"))
-    return len(images)
+        return made, content
+
+    return map_ahead(finish, _sampled(model, order, stored))
+
+
+def _sampled(
+    model: Model, order: Order, stored: dict[str, str]
+) -> Iterator[tuple[int, Pixels | None]]:
+    """The pixels of each image, None for those that are stored."""
+    for index, label in enumerate(order.labels):
+        if _name(index, order) in stored:
+            yield index, None
+            continue
+        (pixels,) = sample(model.generator, [order.seed + index], [label], order.truncation)
+        yield index, pixels
+
+
+def _name(index: int, order: Order) -> str:
+    return f"generated-{index:05d}.{order.rendering.image_format}"

@@ -18,10 +18,11 @@ from models.trials import Trial
 from worker import architectures
 from worker.artifacts import JobFiles
 from worker.claims import Claim
-from worker.generating import generate_files
+from worker.generating import make_files, order_of
 from worker.jobs import JobProgress
 from worker.pareto import plot, table
 from worker.registering import Trained, register
+from worker.requests import GenerateJob
 from worker.shared_search import JOURNAL, WAIT_S, SharedSearch
 
 LOOK_AFTER_S = 5.0  # helpers, and what the dead ones left
@@ -91,8 +92,10 @@ class Lead:
             "parameters": winner.typical.parameters,
         }
         if shared.job.generate is not None:
-            wanted = shared.job.generate
-            result["generated"] = generate_files(self.claim, shared.watch, version, wanted)
+            wanted = GenerateJob(**shared.job.generate.model_dump())
+            made = make_files(self.claim, version, order_of(wanted, version))
+            shared.watch.drive("generating", made)
+            result["generated"] = wanted.images
         return result
 
     def _all_of(

@@ -8,6 +8,7 @@ import logging
 
 from worker.artifacts import SCRATCH
 from worker.idempotency import forget_old
+from worker.links import Links
 from worker.queue import JobQueue
 from worker.records import Records
 
@@ -24,6 +25,7 @@ def reconcile_in_turn(jobs: JobQueue) -> None:
         reconcile(jobs)
     if jobs.leases.take_turn("forget", FORGET_EVERY_S):
         forget_old(jobs.ledger.storage)
+        Links(jobs.ledger.storage, jobs.settings.link_ttl_s).sweep()
         sweep(jobs.ledger.records)
 
 

@@ -14,6 +14,7 @@ from worker.datasets import DatasetRecord
 from worker.judging import Judge
 from worker.model_versions import ModelCard, NewVersion
 from worker.registry import Registry
+from worker.requests import GenerateJob
 from worker.watch import Watch
 
 EVENTS = "events.out.tfevents.vitrine"  # TensorBoard knows its files by the first three words
@@ -56,9 +57,11 @@ def register(claim: Claim, watch: Watch, trained: Trained) -> ModelCard:
         card["search"] = trained.search
     registry = Registry(claim.ledger.storage)
     claim.check()
+    job = record.request
+    assert not isinstance(job, GenerateJob)
     version = registry.register(
         NewVersion(
-            name=record.request.model,
+            name=job.model,
             weights=weights,
             samples_png=sheet,
             origin=record.id,
@@ -66,8 +69,8 @@ def register(claim: Claim, watch: Watch, trained: Trained) -> ModelCard:
             files=files,
         )
     )
-    if record.request.promote is not None:
-        registry.point(version.name, record.request.promote, version.version)
+    if job.promote is not None:
+        registry.point(version.name, job.promote, version.version)
     return version
 
 

@@ -4,10 +4,15 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
-JobType = Literal["train", "nas"]
+from worker.image_options import ImageOptions, OutputFormat
+
+JobType = Literal["train", "nas", "generate"]
 # As in `models.trials`, which loads torch; the process that supervises must not.
 Metric = Literal["kid", "latency_ms", "parameters"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
+
+MAX_BULK_IMAGES = 100_000
+MAX_BULK_PIXELS = MAX_BULK_IMAGES * 512 * 512
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 AliasName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
@@ -117,7 +122,7 @@ class GenerateAfterwards(BaseModel):
         default=0, description="Image i has seed + i."
     )
     truncation: Annotated[float, Field(gt=0, le=1)] = 1.0
-    output_format: Literal["png", "jpeg", "webp", "avif"] = "png"
+    output_format: OutputFormat = "png"
 
 
 class NasJob(BaseModel):
@@ -173,4 +178,39 @@ class NasJob(BaseModel):
         return self
 
 
-JobRequest = TrainJob | NasJob
+Count = Annotated[int, Field(ge=1, le=MAX_BULK_IMAGES)]
+
+
+class GenerateJob(ImageOptions):
+    """Generate many images: a file each, a zip of them all, a manifest and a contact sheet.
+
+    Either `n`, with or without one `category`, or `categories` with a number for each.
+    """
+
+    n: Count | None = None
+    categories: dict[str, Count] | None = Field(
+        default=None, min_length=1, max_length=1000, description="How many of each category."
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**62)] | None = Field(
+        default=None, description="Image i has seed + i. Fresh when absent."
+    )
+
+    @property
+    def images(self) -> int:
+        """How many there are to be."""
+        return self.n or sum((self.categories or {}).values())
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "GenerateJob":
+        if (self.n is None) == (self.categories is None):
+            raise ValueError("n: give either n or categories")
+        if self.category is not None and self.categories is not None:
+            raise ValueError("category: give either category or categories")
+        if self.images > MAX_BULK_IMAGES:
+            raise ValueError(f"categories: at most {MAX_BULK_IMAGES} images in all")
+        if self.images * (self.side or 0) ** 2 > MAX_BULK_PIXELS:
+            raise ValueError(f"size: {self.images} images of {self.size} are too many for one job")
+        return self
+
+
+JobRequest = TrainJob | NasJob | GenerateJob

@@ -33,6 +33,14 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=2**20, ge=1024, description="of a JSON body")
     max_upload_bytes: int = Field(default=2 * GIB, ge=1024, description="of a zip")
     max_dataset_bytes: int = Field(default=20 * GIB, ge=1024, description="of a zip, unpacked")
+    public_url: str | None = Field(
+        default=None,
+        pattern="^https?://[^/?#]+/?$",
+        description="what links to images begin with; unset: what the client has called",
+    )
+    link_ttl_s: int = Field(
+        default=3600, ge=60, le=604_800, description="for which links to images work"
+    )
     max_queue: int = Field(default=64, ge=1, description="generate requests waiting at once")
     max_queued_jobs: int = Field(default=100, ge=1, description="jobs waiting at once")
     lease_s: float = Field(

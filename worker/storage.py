@@ -11,11 +11,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
-from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
+from obstore.store import (
+    AzureStore,
+    GCSStore,
+    LocalStore,
+    MemoryStore,
+    ObjectStore,
+    S3Store,
+    from_url,
+)
+
+if TYPE_CHECKING:
+    from obstore import Attributes
 
 KEY = re.compile(r"^[A-Za-z0-9._@-]+(/[A-Za-z0-9._@-]+)*$")
 MAX_KEY = 512
@@ -77,10 +88,18 @@ class Storage:
                 return cls(from_url(url, retry_config=RETRY, client_options=CLIENT))  # type: ignore[call-overload] # one option set for three clouds
         raise StorageError("a storage URL starts with file://, memory://, s3://, gs:// or az://")
 
-    def put(self, key: str, data: bytes | Path | BinaryIO) -> None:
-        """Store, replacing what was there. A file is streamed, not held in memory."""
+    def put(self, key: str, data: bytes | Path | BinaryIO, media_type: str | None = None) -> None:
+        """Store, replacing what was there. A file is streamed, not held in memory.
+
+        Clouds tell the media type to whoever reads a signed URL.
+        """
+        told: Attributes | None = None
+        if media_type is not None and self._is_cloud:
+            told = {"Content-Type": media_type}
         with _translated("write"):
-            obstore.put(self._store, _checked(key), data, max_concurrency=PARTS_AT_ONCE)
+            obstore.put(
+                self._store, _checked(key), data, attributes=told, max_concurrency=PARTS_AT_ONCE
+            )
 
     def create(self, key: str, data: bytes) -> None:
         """Store what must not be there yet; of several writers one succeeds.
@@ -119,6 +138,18 @@ class Storage:
         with _translated("read"):
             return _pieces(obstore.get(self._store, _checked(key)))
 
+    def signed_url(self, key: str, seconds: int) -> str | None:
+        """A URL that anybody can read the object at for a while; None where the store signs none.
+
+        Only clouds do.
+        """
+        if not self._is_cloud:
+            return None
+        with _translated("sign"):
+            store, lifetime = cast("S3Store", self._store), timedelta(seconds=seconds)
+            url: str = obstore.sign(store, "GET", _checked(key), lifetime)
+        return url
+
     def exists(self, key: str) -> bool:
         """Whether there is an object under this key."""
         try:
@@ -136,11 +167,15 @@ class Storage:
         with _translated("inspect"):
             return int(obstore.head(self._store, _checked(key))["size"])
 
-    def keys(self, prefix: str) -> Iterator[str]:
-        """Every key below the folder `prefix`, sorted."""
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Bytes of every object below the folder `prefix`, by key, sorted."""
         with _translated("list"):
             pages = obstore.list(self._store, _checked(prefix))
-            return iter(sorted(meta["path"] for page in pages for meta in page))
+            return dict(sorted((meta["path"], meta["size"]) for page in pages for meta in page))
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Every key below the folder `prefix`, sorted."""
+        return iter(self.sizes(prefix))
 
     def folders(self, prefix: str) -> list[str]:
         """Names of the folders directly below the folder `prefix`, sorted."""
@@ -160,6 +195,10 @@ class Storage:
         """Remove every object below the folder `prefix`."""
         for key in self.keys(prefix):
             self.delete(key)
+
+    @property
+    def _is_cloud(self) -> bool:
+        return isinstance(self._store, S3Store | GCSStore | AzureStore)
 
     def _holds_any(self, folder: str) -> bool:
         """Only a folder on disk can be empty; elsewhere it is the objects that make it."""

@@ -18,9 +18,11 @@ from models.train import Diverged
 from worker.claims import Claim
 from worker.datasets import DatasetNotFound
 from worker.devices import device_lock
+from worker.generating import run_generation
 from worker.lead import LimitsNotMet
 from worker.ledger import LeaseLost
 from worker.queue import JobQueue, open_queue
+from worker.registry import ModelNotFound, WeightsDamaged
 from worker.requests import JobType
 from worker.searching import help_search, run_search
 from worker.seats import Seat
@@ -44,6 +46,7 @@ ASK_AGAIN_S = 5.0
 RUN: dict[JobType, Callable[[Claim, JobQueue, Callable[[], bool]], None]] = {
     "train": run_training,
     "nas": run_search,
+    "generate": run_generation,
 }
 
 FAULT = ("internal_error", "the job failed by a fault of the service; see its log")
@@ -56,6 +59,8 @@ FAILURES: dict[type[Exception], str] = {
     Diverged: "diverged",
     torch.OutOfMemoryError: "out_of_memory",
     LimitsNotMet: "limits_not_met",
+    ModelNotFound: "model_not_found",
+    WeightsDamaged: "model_unavailable",
     ValueError: "invalid_request",
 }
 

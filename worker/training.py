@@ -39,15 +39,17 @@ def run_training(claim: Claim, jobs: JobQueue, stop_requested: Callable[[], bool
         JobInterrupted: `stop_requested` said so; a checkpoint is saved.
     """
     storage = jobs.ledger.storage
-    record = DatasetStore(storage).fetch(claim.record.request.dataset)
+    job = claim.record.request
+    assert isinstance(job, TrainJob)
+    record = DatasetStore(storage).fetch(job.dataset)
     watch = Watch(claim, stop_requested)
-    dataset = load_photos(storage, watch, record, claim.record.request.resolution)
+    dataset = load_photos(storage, watch, record, job.resolution)
     training, judge = prepare(storage, watch, record.id, dataset)
     state = _resume_or_start(storage, claim, record, len(training.labels))
     run = TrainingRun(claim, watch, state, tuple(record.categories), judge)
     try:
         run.train(training, jobs.settings.checkpoint_every_s)
-        run.register(record)
+        run.register(record, job.promote)
     except JobInterrupted:
         run.checkpoint()
         raise
@@ -95,19 +97,13 @@ class TrainingRun:
                     self.claim.log(f"no checkpoint was saved: {error}")
                 saved_at = time.monotonic()
 
-    def register(self, record: DatasetRecord) -> None:
+    def register(self, record: DatasetRecord, alias: str | None) -> None:
         """Make the generator a model version, and the job a success."""
         self.checkpoint()  # whatever ends this attempt now, the training is done
         self.watch.show("evaluating", self._progress(), self.watch.metrics)
         trained = Trained(state=self.state, lines=self.metrics, dataset=record, judge=self.judge)
         version = register(self.claim, self.watch, trained)
-        self.claim.succeed(
-            {
-                "model": version.name,
-                "version": version.version,
-                "alias": self.claim.record.request.promote,
-            }
-        )
+        self.claim.succeed({"model": version.name, "version": version.version, "alias": alias})
 
     def checkpoint(self) -> None:
         """Save all that another process needs to go on; never a state that is not finite."""

@@ -1,35 +1,37 @@
-"""POST /generate: product images, at once."""
+"""POST /generate: product images, at once; or later, for clients that prefer not to wait."""
 
 import base64
-import hashlib
-import secrets
-import time
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
 
 from fastapi import APIRouter, Body, Depends, Header, Response
 from fastapi.openapi.models import Example
+from fastapi.responses import JSONResponse
 
 from app.auth import require
-from app.dependencies import RegistryDep, SamplerDep, SettingsDep
+from app.deferred import DeferDep
+from app.dependencies import ResolveDep, SamplerDep
 from app.errors import Problem
-from app.schemas import GeneratedImage, GenerateRequest, GenerateResponse, Timing
-from models.images import (
-    MEDIA_TYPES,
-    Enhancement,
-    ImageFormat,
-    Pixels,
-    Provenance,
-    encode,
-    enhance,
-    resize,
-)
-from models.sample import even_label
+from app.generation import Generated, check_options, generate_images, zipped
+from app.negotiation import preferred
+from app.published import PublishDep
+from app.schemas import GeneratedImage, GenerateRequest, GenerateResponse, JobView, derived
+from models.images import MEDIA_TYPES, ImageFormat
+from worker.generating import rendering_of
 from worker.jobs import new_id
-from worker.model_versions import ModelCard
+from worker.requests import GenerateJob
 
 router = APIRouter(tags=["generate"], dependencies=[Depends(require("generate"))])
 
-FRESH_SEED_BITS = 53  # what every JSON client can hold exactly
+Answer: TypeAlias = GenerateResponse | Response
+
+JSON_TYPE, ZIP_TYPE = "application/json", "application/zip"
+FORMATS: dict[str, ImageFormat] = {media_type: name for name, media_type in MEDIA_TYPES.items()}
+BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"content": dict.fromkeys([*FORMATS, ZIP_TYPE], BINARY)},
+    202: {"model": JobView, "description": "With `Prefer: respond-async`: a job makes the images"},
+}
 EXAMPLES: dict[str, Example] = {
     "least": {"summary": "One image of the default model", "value": {}},
     "sneakers": {
@@ -39,119 +41,96 @@ EXAMPLES: dict[str, Example] = {
 }
 
 
-@router.post("/generate", response_model=GenerateResponse)
+@dataclass(frozen=True)
+class Preferences:
+    """How a client wants to be answered."""
+
+    accept: str
+    later: bool
+
+
+def preferences(
+    accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
+    prefer: Annotated[
+        str, Header(max_length=500, description="`respond-async`: answer 202 with a job at once.")
+    ] = "",
+) -> Preferences:
+    """By the headers `Accept` and `Prefer` (RFC 7240)."""
+    asked = {part.split(";")[0].strip().lower() for part in prefer.split(",")}
+    return Preferences(accept, "respond-async" in asked)
+
+
+@router.post("/generate", response_model=GenerateResponse, responses=RESPONSES)
 def generate(
     request: Annotated[GenerateRequest, Body(openapi_examples=EXAMPLES)],
-    registry: RegistryDep,
+    preferences: Annotated[Preferences, Depends(preferences)],
+    resolve: ResolveDep,
     sampler: SamplerDep,
-    settings: SettingsDep,
-    accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
-) -> GenerateResponse | Response:
+    defer: DeferDep,
+    publish: PublishDep,
+) -> Answer:
     """Generate product images. The same seed and version give the same bytes, at any `n`.
 
-    With `Accept: image/png`, `image/webp`, ... and `n` 1 the answer is the image itself.
+    With `Accept: image/png`, `image/webp`, ... and `n` 1 the answer is the image itself, with
+    `Accept: application/zip` a zip of all. With `Prefer: respond-async` a job makes them.
     """
-    bare = _bare_format(accept, request)
-    output_format = bare or request.output_format
-    reference = settings.default_model if request.model is None else request.model
-    card = registry.resolve(reference)
-    _check_capabilities(request, output_format)
-    first = request.seed if request.seed is not None else secrets.randbits(FRESH_SEED_BITS)
-    seeds = range(first, first + request.n)
-    labels = _labels(request, card, seeds)
-    sampled = sampler.sample(card, seeds, labels, request.truncation)
-
-    started = time.perf_counter()
-    side = request.side or sampled.pixels.shape[1]
-    files = [
-        _file(pixels, request, output_format, _provenance(card, seed))
-        for pixels, seed in zip(sampled.pixels, seeds, strict=True)
-    ]
-    if bare:
-        return Response(files[0], media_type=MEDIA_TYPES[bare])
-    data = [
-        _item(index, seed, card.categories[label], content, side)
-        for index, (seed, label, content) in enumerate(zip(seeds, labels, files, strict=True))
-    ]
+    card = resolve(request.model)
+    form = _form(preferences, request)
+    if preferences.later:
+        job = derived(GenerateJob, request.model_dump(exclude={"response_format"}))
+        view = defer(job, card)
+        headers = {"Location": view.links["self"], "Preference-Applied": "respond-async"}
+        return JSONResponse(view.model_dump(mode="json"), 202, headers)
+    if form in FORMATS:
+        request = request.model_copy(update={"output_format": FORMATS[form]})
+    check_options(request, card)
+    generated = generate_images(request, card, rendering_of(request), sampler)
+    if form in FORMATS:
+        return Response(generated.files[0].content, media_type=form)
+    if form == ZIP_TYPE:
+        return Response(zipped(generated), media_type=ZIP_TYPE)
+    gen_id = new_id("gen")
+    urls = publish(generated, gen_id) if request.response_format == "url" else None
     return GenerateResponse(
-        id=new_id("gen"),
+        id=gen_id,
         model=card.name,
         model_version=card.version,
-        data=data,
-        timing=Timing(
-            queue_ms=round(sampled.queue_ms, 2),
-            compute_ms=round(sampled.compute_ms, 2),
-            encode_ms=round(1000 * (time.perf_counter() - started), 2),
-        ),
+        data=_items(generated, urls),
+        timing=generated.timing,
         metadata=request.metadata,
     )
 
 
-def _provenance(card: ModelCard, seed: int) -> Provenance:
-    return Provenance(model=card.name, version=card.version, seed=seed)
+def _form(preferences: Preferences, request: GenerateRequest) -> str:
+    """The media type of the answer."""
+    offered = [JSON_TYPE]
+    if not preferences.later:
+        if request.n == 1:
+            # Where the body names no format, the header alone decides.
+            named = "output_format" in request.model_fields_set
+            offered += [MEDIA_TYPES[request.output_format]] if named else FORMATS
+        offered.append(ZIP_TYPE)
+    form = preferred(preferences.accept, {media_type: media_type for media_type in offered})
+    if form is None:
+        raise Problem(
+            406,
+            "not_acceptable",
+            "This answers application/json, application/zip and, for n = 1, the image itself.",
+        )
+    return form
 
 
-def _file(
-    pixels: Pixels, request: GenerateRequest, output_format: ImageFormat, provenance: Provenance
-) -> bytes:
-    """One sampled image as the client wants it."""
-    pixels = enhance(pixels, Enhancement(**request.enhance.model_dump()))
-    if request.side is not None:
-        pixels = resize(pixels, (request.side, request.side))
-    compression = 85 if request.output_compression is None else request.output_compression
-    return encode(pixels, output_format, compression=compression, provenance=provenance)
-
-
-def _item(index: int, seed: int, category: str, content: bytes, side: int) -> GeneratedImage:
-    return GeneratedImage(
-        index=index,
-        seed=seed,
-        category=category,
-        b64_json=base64.b64encode(content).decode(),
-        url=None,
-        sha256=hashlib.sha256(content).hexdigest(),
-        width=side,
-        height=side,
-    )
-
-
-def _labels(request: GenerateRequest, card: ModelCard, seeds: range) -> list[int]:
-    if request.category is None:
-        return [even_label(seed, len(card.categories)) for seed in seeds]
-    if request.category not in card.categories:
-        known = ", ".join(card.categories)
-        raise Problem(422, "unknown_category", f"category: {card.name} knows {known}")
-    return [card.categories.index(request.category)] * request.n
-
-
-def _bare_format(accept: str, request: GenerateRequest) -> ImageFormat | None:
-    """The format of the bare image, where the client takes no JSON; None where it does."""
-    kinds = {part.split(";")[0].strip().lower() for part in accept.split(",")}
-    if not accept or kinds & {"*/*", "application/*", "application/json"}:
-        return None
-    # Where the body names no format, the header alone decides.
-    named = "output_format" in request.model_fields_set or "image/*" in kinds
-    offered: list[ImageFormat] = [request.output_format] if named else list(MEDIA_TYPES)
-    for name in offered if request.n == 1 else []:
-        if kinds & {"image/*", MEDIA_TYPES[name]}:
-            return name
-    raise Problem(
-        406,
-        "not_acceptable",
-        "This answers application/json and, for n = 1, image/png, jpeg, webp or avif.",
-    )
-
-
-def _check_capabilities(request: GenerateRequest, output_format: ImageFormat) -> None:
-    """What no model here can do yet is refused, never ignored."""
-    refused = {
-        "attributes": bool(request.attributes),
-        "background": request.background is not None,
-        "response_format": request.response_format == "url",
-        "output_compression": request.output_compression is not None and output_format == "png",
-    }
-    for name, asked in refused.items():
-        if asked:
-            raise Problem(
-                422, "unsupported_parameter", f"{name}: this model or format does not offer it"
-            )
+def _items(generated: Generated, urls: list[str] | None) -> list[GeneratedImage]:
+    return [
+        GeneratedImage(
+            index=file.index,
+            seed=file.seed,
+            category=file.category,
+            b64_json=base64.b64encode(file.content).decode() if urls is None else None,
+            url=None if urls is None else urls[file.index],
+            sha256=file.sha256,
+            width=generated.side,
+            height=generated.side,
+        )
+        for file in generated.files
+    ]

@@ -3,11 +3,12 @@
 from typing import Annotated, Any
 
 from anyio import to_thread
-from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response
+from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import StringConstraints
 
 from app.auth import require
+from app.deferred import DeferDep
 from app.dependencies import (
     EVENTS,
     JSON,
@@ -15,25 +16,33 @@ from app.dependencies import (
     DatasetsDep,
     Limit,
     QueueDep,
+    ResolveDep,
     StorageDep,
 )
 from app.errors import Problem
 from app.event_stream import follow, past
 from app.idempotency import IdFor, OnceDep
-from app.schemas import Artifact, Artifacts, JobView, Page
+from app.schemas import Artifact, JobView, Page
 from worker.artifacts import FILE_NAME, JobFiles, media_type
 from worker.events import Event
 from worker.jobs import JobRecord, JobStatus
 from worker.queue import JobQueue
-from worker.requests import JobRequest, JobType, NasJob, TrainJob
+from worker.records import JobNotFound
+from worker.requests import GenerateJob, JobRequest, JobType, NasJob, TrainJob
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[Depends(require("manage"))])
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+MANAGE = Depends(require("manage"))
+# Whoever may generate may also do so in bulk, and follow the jobs that do.
+EITHER = Depends(require("generate", "manage"))
 
 JOB_ID = r"^job_[0-9a-z]{20}$"
 JobIdPath = Annotated[str, Path(pattern=JOB_ID, description="The `id` returned at submission.")]
 STREAM: dict[str, Any] = {"text/event-stream": {"schema": {"type": "string"}}}
 EventId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,16}-[0-9]{1,16}$")]
 Cursor = Annotated[str | None, Query(pattern=JOB_ID, description="A `last_id`.")]
+ArtifactPath = Annotated[str, Path(pattern=FILE_NAME, examples=["samples.png"])]
+FileName = Annotated[str, Query(pattern=FILE_NAME, description="A `last_id`.")]
 EXAMPLE = {
     "dataset": "ds_00000000000000sample",
     "model": "my-first-model",
@@ -52,7 +61,22 @@ NAS_EXAMPLE = {
 }
 
 
-@router.post("/train", status_code=202, dependencies=[JSON])
+GENERATE_EXAMPLE = {"model": "fashion-mnist", "n": 200, "seed": 1, "output_format": "webp"}
+
+
+def visible(job_id: JobIdPath, queue: QueueDep, request: Request) -> JobRecord:
+    """The job of a path, where the key may see it."""
+    record = queue.fetch(job_id)
+    scopes = getattr(request.state, "scopes", {"manage"})  # without keys there are none
+    if record.type != "generate" and "manage" not in scopes:
+        raise JobNotFound(f"no job {job_id}")
+    return record
+
+
+JobDep = Annotated[JobRecord, Depends(visible)]
+
+
+@router.post("/train", status_code=202, dependencies=[MANAGE, JSON])
 def submit_train_job(
     job: Annotated[TrainJob, Body(openapi_examples={"sample": {"value": EXAMPLE}})],
     queue: QueueDep,
@@ -72,7 +96,7 @@ def submit_train_job(
     return _submitted(queue, "train", job, once, response)
 
 
-@router.post("/nas", status_code=202, dependencies=[JSON])
+@router.post("/nas", status_code=202, dependencies=[MANAGE, JSON])
 def submit_nas_job(
     job: Annotated[NasJob, Body(openapi_examples={"sample": {"value": NAS_EXAMPLE}})],
     queue: QueueDep,
@@ -93,7 +117,23 @@ def submit_nas_job(
     return _submitted(queue, "nas", job, once, response)
 
 
-@router.get("", dependencies=[JSON])
+@router.post("/generate", status_code=202, dependencies=[EITHER, JSON])
+def submit_generate_job(
+    job: Annotated[GenerateJob, Body(openapi_examples={"webp": {"value": GENERATE_EXAMPLE}})],
+    resolve: ResolveDep,
+    defer: DeferDep,
+    response: Response,
+) -> JobView:
+    """Queue up to 100,000 images: a file each, a zip, a manifest and a contact sheet.
+
+    The files are the job's artifacts, the first ones while it still runs.
+    """
+    view = defer(job, resolve(job.model))
+    response.headers["Location"] = view.links["self"]
+    return view
+
+
+@router.get("", dependencies=[MANAGE, JSON])
 def list_jobs(
     queue: QueueDep,
     job_type: Annotated[JobType | None, Query(alias="type")] = None,
@@ -107,44 +147,39 @@ def list_jobs(
     return Page(data=data, has_more=has_more, last_id=data[-1].id if data else None)
 
 
-@router.get("/{job_id}", dependencies=[JSON])
-def read_job(job_id: JobIdPath, queue: QueueDep) -> JobView:
+@router.get("/{job_id}", dependencies=[EITHER, JSON])
+def read_job(record: JobDep, queue: QueueDep) -> JobView:
     """Status, progress, metrics and, once finished, the result."""
-    return _view(queue, job_id)
+    return JobView.of(record, queue.position(record))
 
 
-@router.post("/{job_id}/cancel", status_code=202, dependencies=[JSON])
-def cancel_job(job_id: JobIdPath, queue: QueueDep) -> JobView:
+@router.post("/{job_id}/cancel", status_code=202, dependencies=[EITHER, JSON])
+def cancel_job(record: JobDep, queue: QueueDep) -> JobView:
     """Ask a job to stop; it does within seconds. Asking twice is no error."""
-    queue.cancel(job_id)
-    return _view(queue, job_id)
+    queue.cancel(record.id)
+    return JobView.of(queue.fetch(record.id), None)
 
 
-@router.get("/{job_id}/artifacts", dependencies=[JSON])
-def list_artifacts(job_id: JobIdPath, queue: QueueDep, storage: StorageDep) -> Artifacts:
-    """The files a job has made so far: sample sheets, metrics, curves; trials and Pareto plot."""
-    queue.fetch(job_id)
-    return Artifacts(
-        data=[
-            Artifact(
-                name=name, size_bytes=storage.size(key), url=f"/jobs/{job_id}/artifacts/{name}"
-            )
-            for name, key in JobFiles(storage, job_id).keys().items()
-        ]
-    )
+@router.get("/{job_id}/artifacts", dependencies=[EITHER, JSON])
+def list_artifacts(
+    record: JobDep, storage: StorageDep, limit: Limit = 100, after: FileName | None = None
+) -> Page[Artifact]:
+    """The files a job has made so far, by name: sheets, metrics, curves; or generated images."""
+    sizes = JobFiles(storage, record.id).sizes()
+    names = [name for name in sizes if after is None or name > after]
+    data = [
+        Artifact(name=name, size_bytes=sizes[name], url=f"/jobs/{record.id}/artifacts/{name}")
+        for name in names[:limit]
+    ]
+    return Page(data=data, has_more=len(names) > limit, last_id=data[-1].name if data else None)
 
 
-@router.get("/{job_id}/artifacts/{name}", response_class=Response)
-def read_artifact(
-    job_id: JobIdPath,
-    name: Annotated[str, Path(pattern=FILE_NAME, examples=["samples.png"])],
-    queue: QueueDep,
-    storage: StorageDep,
-) -> Response:
+@router.get("/{job_id}/artifacts/{name}", response_class=StreamingResponse, dependencies=[EITHER])
+def read_artifact(record: JobDep, name: ArtifactPath, storage: StorageDep) -> Response:
     """One of a job's files."""
-    queue.fetch(job_id)
-    data = JobFiles(storage, job_id).read(name)
-    return Response(data, media_type=media_type(name))
+    key = JobFiles(storage, record.id).key(name)
+    headers = {"Content-Length": str(storage.size(key))}
+    return StreamingResponse(storage.stream(key), headers=headers, media_type=media_type(name))
 
 
 def seen(
@@ -159,10 +194,10 @@ def seen(
     "/{job_id}/events",
     response_class=StreamingResponse,
     responses={200: {"model": Page[Event], "content": STREAM}},
-    dependencies=[EVENTS],
+    dependencies=[EITHER, EVENTS],
 )
 async def read_events(
-    job_id: JobIdPath,
+    record: JobDep,
     queue: QueueDep,
     redis: AsyncRedisDep,
     behind: Annotated[str, Depends(seen)],
@@ -174,7 +209,6 @@ async def read_events(
     The stream ends with the job. A client that comes back with `Last-Event-ID` misses nothing. With
     `Accept: application/json` what has happened so far, in pages, oldest first.
     """
-    record = await to_thread.run_sync(queue.fetch, job_id)
     if "application/json" not in accept:
         stream = follow(queue.ledger, redis, record, behind)
         headers = {"Cache-Control": "no-store"}
@@ -202,9 +236,4 @@ def _submitted(
     job_id = once("job", lambda: job.model_dump_json().encode())
     record = queue.submit(job_type, job, job_id)
     response.headers["Location"] = f"/jobs/{record.id}"
-    return JobView.of(record, queue.position(record))
-
-
-def _view(queue: JobQueue, job_id: str) -> JobView:
-    record = queue.fetch(job_id)
     return JobView.of(record, queue.position(record))

@@ -10,7 +10,8 @@ from app.auth import check_exposure, parse_keys
 from tests.app.conftest import Serve
 from tests.app.problems import assert_problem
 
-OPEN = ("/health/", "/docs", "/openapi.json", "/static")
+# What a link to an image carries is its key.
+OPEN = ("/health/", "/docs", "/openapi.json", "/static", "/images/")
 JOB = "job_00000000000000000000"
 
 

@@ -144,7 +144,8 @@ GENERATE = [
             *("a:0", "Fashion", "fashion-mnist:1\n", "s3://bucket"),
         )
     ),
-    *(generate(f"23 n = {n}", says="n: ", n=n) for n in (0, -1, 65, 10**9, 1.0, "1", True, None)),
+    *(generate(f"23 n = {n}", says="n: ", n=n) for n in (0, -1, 10**9, 1.0, "1", True, None)),
+    generate("23 n over the limit", says="respond-async", n=65),
     generate("24 too many pixels", says="too many", n=64, size="1024x1024"),
     generate("24 too large", size="2048x2048"),
     *(
@@ -182,7 +183,7 @@ GENERATE = [
         "30 compression", says="output_compression", output_format="webp", output_compression=101
     ),
     generate("30 compressed PNG", "unsupported_parameter", "compression", output_compression=5),
-    generate("30 url", "unsupported_parameter", "response_format", response_format="url"),
+    generate("30 response format", says="response_format", response_format="file"),
     generate("enhance below 0", says="enhance.color", enhance={"color": -1}),
     generate("enhance above 4", says="enhance.contrast", enhance={"contrast": 4.1}),
 ]

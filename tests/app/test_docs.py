@@ -94,7 +94,9 @@ def test_every_documented_example_runs(
     add_sample_dataset(storage)
     found = examples(document)
     assert {path for _, path, _ in found} == {
-        *("/generate", "/jobs/train", "/jobs/nas", "/models/fashion-mnist/aliases/production"),
+        *("/generate", "/v1/images/generations"),
+        *("/jobs/train", "/jobs/nas", "/jobs/generate"),
+        "/models/fashion-mnist/aliases/production",
     }
     for method, path, body in found:
         response = client.request(method, path, json=body)

@@ -195,7 +195,7 @@ def test_artifacts_are_listed_and_served_once_they_exist(
     client: TestClient, dataset_id: str, jobs: JobQueue
 ) -> None:
     job = submit(client, dataset_id)
-    assert client.get(f"/jobs/{job}/artifacts").json() == {"data": []}
+    assert client.get(f"/jobs/{job}/artifacts").json()["data"] == []
     url = f"/jobs/{job}/artifacts/metrics.jsonl"
     assert_problem(client.get(url), 404, "not_found")
 

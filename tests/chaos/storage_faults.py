@@ -59,11 +59,11 @@ class FaultyStorage(Storage):
         if strikes and self.kind == "answer is lost":
             raise StorageError("injected, after the fact")
 
-    def put(self, key: str, data: bytes | Path | BinaryIO) -> None:
+    def put(self, key: str, data: bytes | Path | BinaryIO, media_type: str | None = None) -> None:
         """Cut in half where it is to be truncated."""
         with self._harmed() as cut:
             assert isinstance(data, bytes)
-            super().put(key, data[: len(data) // 2] if cut else data)
+            super().put(key, data[: len(data) // 2] if cut else data, media_type)
 
     def create(self, key: str, data: bytes) -> None:
         """Whole, or not at all: a record cut by its store could not be told from a wrong one."""

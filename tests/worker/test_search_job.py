@@ -124,7 +124,8 @@ def check_files(storage: Storage, job_id: str, card: ModelCard) -> None:
     names = set(JobFiles(storage, job_id).keys())
     assert {"trials.json", "pareto.png", "architecture.json", "curves.png"} <= names
     assert {"samples.png", "neighbours.png", "generated.png"} <= names
-    assert {f"generated-000{number}.webp" for number in range(3)} <= names
+    assert {"generated.zip", "generated.jsonl"} <= names
+    assert {f"generated-0000{number}.webp" for number in range(3)} <= names
     assert {"trials.json", "pareto.png"} <= set(card.files)
     plot = Image.open(BytesIO(JobFiles(storage, job_id).read("pareto.png")))
     assert plot.width == 1100

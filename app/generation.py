@@ -1,0 +1,130 @@
+"""Images at once: what is wanted of which version, sampled, rendered and wrapped."""
+
+import hashlib
+import io
+import json
+import secrets
+import time
+import zipfile
+from dataclasses import asdict, dataclass
+
+from app.errors import Problem
+from app.sampling import Sampler
+from app.schemas import MAX_SYNCHRONOUS_IMAGES, GenerateRequest, Timing
+from models.images import Provenance
+from models.rendering import Rendering, render
+from models.sample import even_label
+from worker.image_options import ImageOptions
+from worker.model_versions import ModelCard
+
+FRESH_SEED_BITS = 53  # what every JSON client can hold exactly
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratedFile:
+    """One image, packed."""
+
+    index: int
+    seed: int
+    category: str
+    content: bytes
+
+    @property
+    def sha256(self) -> str:
+        """The file's digest, hex."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated:
+    """All images of one request."""
+
+    card: ModelCard
+    files: list[GeneratedFile]
+    rendering: Rendering
+    side: int  # px
+    timing: Timing
+
+
+def generate_images(
+    request: GenerateRequest, card: ModelCard, rendering: Rendering, sampler: Sampler
+) -> Generated:
+    """The images of one request, of one version; raises Problem where they cannot be had."""
+    if request.n > MAX_SYNCHRONOUS_IMAGES:
+        raise Problem(
+            422,
+            "invalid_request",
+            f"n: must be at most {MAX_SYNCHRONOUS_IMAGES} at once; send Prefer: respond-async, or"
+            " POST /jobs/generate, for more",
+        )
+    first = fresh_seed() if request.seed is None else request.seed
+    seeds = range(first, first + request.n)
+    labels = _labels(request, card, seeds)
+    sampled = sampler.sample(card, seeds, labels, request.truncation)
+    started = time.perf_counter()
+    files = []
+    for index, (pixels, seed, label) in enumerate(zip(sampled.pixels, seeds, labels, strict=True)):
+        origin = Provenance(model=card.name, version=card.version, seed=seed)
+        content = render(pixels, rendering, origin)
+        category = card.categories[label]
+        files.append(GeneratedFile(index=index, seed=seed, category=category, content=content))
+    return Generated(
+        card=card,
+        files=files,
+        rendering=rendering,
+        side=rendering.side or sampled.pixels.shape[1],
+        timing=Timing(
+            queue_ms=round(sampled.queue_ms, 2),
+            compute_ms=round(sampled.compute_ms, 2),
+            encode_ms=round(1000 * (time.perf_counter() - started), 2),
+        ),
+    )
+
+
+def zipped(generated: Generated) -> bytes:
+    """The images and a manifest, the same bytes each time."""
+    target = io.BytesIO()
+    lines = []
+    with zipfile.ZipFile(target, "w") as archive:  # stored: images are packed already
+        for file in generated.files:
+            name = f"{file.index:02d}.{generated.rendering.image_format}"
+            archive.writestr(zipfile.ZipInfo(name), file.content)  # dated 1980
+            told = {key: x for key, x in asdict(file).items() if key not in ("content", "index")}
+            lines.append(json.dumps({"file": name, **told, "sha256": file.sha256}) + "\n")
+        archive.writestr(zipfile.ZipInfo("generated.jsonl"), "".join(lines))
+    return target.getvalue()
+
+
+def fresh_seed() -> int:
+    """A seed that nobody has asked for."""
+    return secrets.randbits(FRESH_SEED_BITS)
+
+
+def check_options(options: ImageOptions, card: ModelCard) -> None:
+    """Refuse what this version does not know, or no version here can do; raises Problem."""
+    if options.category is not None:
+        check_category(options.category, card)
+    lossless = options.output_format == "png"
+    refused = {
+        "attributes": bool(options.attributes),
+        "background": options.background is not None,
+        "output_compression": options.output_compression is not None and lossless,
+    }
+    for name, asked in refused.items():
+        if asked:
+            raise Problem(
+                422, "unsupported_parameter", f"{name}: this model or format does not offer it"
+            )
+
+
+def check_category(category: str, card: ModelCard) -> None:
+    """Refuse what the version does not know; raises Problem."""
+    if category not in card.categories:
+        known = ", ".join(card.categories)
+        raise Problem(422, "unknown_category", f"category: {card.name} knows {known}")
+
+
+def _labels(request: GenerateRequest, card: ModelCard, seeds: range) -> list[int]:
+    if request.category is None:
+        return [even_label(seed, len(card.categories)) for seed in seeds]
+    return [card.categories.index(request.category)] * request.n

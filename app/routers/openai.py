@@ -1,0 +1,116 @@
+"""OpenAI's image endpoint, for clients that speak it already."""
+
+import base64
+import time
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Body, Depends
+from pydantic import BaseModel, Field
+
+from app.auth import require
+from app.dependencies import JSON, ResolveDep, SamplerDep
+from app.errors import Problem
+from app.generation import check_options, generate_images
+from app.prompts import find_category, find_color
+from app.published import PublishDep
+from app.schemas import MAX_SYNCHRONOUS_IMAGES, GenerateRequest, Strict, derived
+from models.sample import MAX_SEED
+from worker.generating import rendering_of
+from worker.image_options import Side
+from worker.jobs import new_id
+from worker.model_versions import ModelCard
+
+router = APIRouter(prefix="/v1", tags=["openai"], dependencies=[Depends(require("generate"))])
+
+EXAMPLE = {"prompt": "a sneaker on a white background", "n": 2, "size": "256x256"}
+
+
+class ImagesRequest(Strict):
+    """What OpenAI's clients send. What would be ignored here is refused, but for `user`."""
+
+    prompt: str = Field(min_length=1, max_length=32_000, description="Names one of the categories.")
+    model: str | None = Field(default=None, max_length=140)
+    n: int | None = Field(default=1, ge=1, le=MAX_SYNCHRONOUS_IMAGES)
+    size: Side | Literal["auto"] | None = "auto"
+    response_format: Literal["b64_json", "url"] | None = "b64_json"
+    output_format: Literal["png", "jpeg", "webp"] | None = "png"
+    output_compression: int | None = Field(default=None, ge=0, le=100)
+    background: Literal["auto"] | None = None
+    moderation: Literal["auto"] | None = None
+    quality: Literal["auto", "standard"] | None = None
+    stream: Literal[False] | None = None
+    user: str | None = Field(default=None, max_length=512, description="Not kept.")
+    seed: int | None = Field(
+        default=None, ge=0, le=MAX_SEED, description="Of our own: send it as `extra_body`."
+    )
+
+
+class ImageItem(BaseModel):
+    """One image, and what of the prompt has made it."""
+
+    b64_json: str | None = None
+    url: str | None = None
+    revised_prompt: str
+
+
+class ImagesResponse(BaseModel):
+    """As OpenAI answers."""
+
+    created: int
+    data: list[ImageItem]
+    output_format: str
+    size: str
+
+
+@router.post("/images/generations", dependencies=[JSON])
+def create_images(
+    body: Annotated[ImagesRequest, Body(openapi_examples={"sneaker": {"value": EXAMPLE}})],
+    resolve: ResolveDep,
+    sampler: SamplerDep,
+    publish: PublishDep,
+) -> ImagesResponse:
+    """Generate images as OpenAI's clients ask for them.
+
+    The prompt's category is what counts; `revised_prompt` says what was understood.
+    """
+    card = resolve(body.model)
+    request = _understood(body, card)
+    check_options(request, card)
+    generated = generate_images(request, card, rendering_of(request), sampler)
+    urls = publish(generated, new_id("gen")) if body.response_format == "url" else None
+    data = [
+        ImageItem(
+            b64_json=base64.b64encode(file.content).decode() if urls is None else None,
+            url=None if urls is None else urls[file.index],
+            revised_prompt=file.category,
+        )
+        for file in generated.files
+    ]
+    return ImagesResponse(
+        created=int(time.time()),
+        data=data,
+        output_format=request.output_format,
+        size=f"{generated.side}x{generated.side}",
+    )
+
+
+def _understood(body: ImagesRequest, card: ModelCard) -> GenerateRequest:
+    """The request in our own words; raises Problem where the prompt names no category."""
+    category = find_category(body.prompt, card.categories)
+    if category is None:
+        known = ", ".join(card.categories)
+        raise Problem(422, "unknown_category", f"prompt: name one of {known}")
+    color = find_color(body.prompt)
+    if color is not None and not card.capabilities.get("attributes"):
+        detail = f"prompt: {card.name} has no colours to choose from; leave the colour out"
+        raise Problem(422, "unsupported_parameter", detail)
+    wanted = {
+        "category": category,
+        "attributes": None if color is None else {"color": color},
+        "n": body.n or 1,
+        "seed": body.seed,
+        "size": None if body.size == "auto" else body.size,
+        "output_format": body.output_format or "png",
+        "output_compression": body.output_compression,
+    }
+    return derived(GenerateRequest, wanted)
