@@ -47,17 +47,16 @@ class Evolution:
         source = random.Random(f"{self._seed}/{number}")
         tried = [trial.point for trial in best]
         parents = [trial.point for trial in best if trial.error is None][:POPULATION] or [first]
-        near = [_neighbour(source.choice(parents), tried, source) for _ in range(NEIGHBOURS)]
+        near = [self._neighbour(source.choice(parents), tried, source) for _ in range(NEIGHBOURS)]
         if self._surrogate is None:
             return near[0]
-        far = [sample(source) for _ in range(STRANGERS)]
+        far = [sample(source, self._goal.space) for _ in range(STRANGERS)]
         return self._surrogate.most_promising(near + far, rung)
 
-
-def _neighbour(point: Point, tried: Sequence[Point], source: random.Random) -> Point:
-    """One choice changed, or a few; further away where everything near has been tried."""
-    for _ in range(MOST_MUTATIONS):
-        point = mutate(point, source)
-        if point not in tried and source.random() < STOP:
-            break
-    return point
+    def _neighbour(self, point: Point, tried: Sequence[Point], source: random.Random) -> Point:
+        """One choice changed, or a few; further away where everything near has been tried."""
+        for _ in range(MOST_MUTATIONS):
+            point = mutate(point, source, self._goal.space)
+            if point not in tried and source.random() < STOP:
+                break
+        return point

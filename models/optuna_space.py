@@ -2,7 +2,7 @@
 
 import optuna
 
-from models.search_space import SPACE, Choice, Point, decide
+from models.search_space import EVERYTHING, SPACE, Choice, Narrowed, Point, decide
 
 
 def suggest(asked: optuna.Trial, name: str, values: tuple[Choice, ...]) -> Choice:
@@ -13,7 +13,7 @@ def suggest(asked: optuna.Trial, name: str, values: tuple[Choice, ...]) -> Choic
     return values[values.index(asked.suggest_categorical(key, values))]
 
 
-def encoded(point: Point) -> dict[str, Choice]:
+def encoded(point: Point, narrowed: Narrowed = EVERYTHING) -> dict[str, Choice]:
     """The point in the words of `suggest`."""
     words: dict[str, Choice] = {}
 
@@ -22,7 +22,7 @@ def encoded(point: Point) -> dict[str, Choice]:
         words[_key(name, values)] = values.index(chosen) if _is_ordered(values) else chosen
         return chosen
 
-    decide(choose)
+    decide(choose, narrowed)
     return words
 
 

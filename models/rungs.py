@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from models.evolution import Evolution
 from models.optuna_space import encoded, suggest
-from models.search_space import Point, decide
+from models.search_space import EVERYTHING, Point, decide
 from models.trials import Goal, Trial, ranked
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)  # it writes a line for eve
 
 Strategy = Literal["evolution", "tpe", "random"]
 
+DEFAULT = "default"  # of the trial that is the hand-made one
 CALLED = "called"  # of the final trainings' study: the whole list
 MOST_RISING = 2  # times the one in `keep` that should; rankings change with what is found out
 MOST_ASKED = 20  # candidates for each that may be trained; the others exceed the limits
@@ -123,17 +124,19 @@ class Rungs:
         if len(_trained(study)) >= max_trials or len(known) >= MOST_ASKED * max_trials:
             return None
         if not known:
-            study.enqueue_trial(encoded(first), skip_if_exists=True)
+            study.enqueue_trial(encoded(first), {DEFAULT: True}, skip_if_exists=True)
         elif self._evolution and TrialState.WAITING not in {t.state for t in known}:
             varied = self._evolution.vary(self.best(), first, len(known), len(self) - 1)
-            study.enqueue_trial(encoded(varied))
+            study.enqueue_trial(encoded(varied, self.goal.space))
         asked = study.ask()
         asked.set_user_attr("owner", owner)
         before = [trial for trial in _trained(study) if trial.number < asked.number]
         if len(before) >= max_trials:  # another process was faster
             study.tell(asked, state=TrialState.FAIL)
             return None
-        point = decide(lambda name, values: suggest(asked, name, values))
+        # The default may stand outside of the space.
+        space = EVERYTHING if DEFAULT in asked.user_attrs else self.goal.space
+        point = decide(lambda name, values: suggest(asked, name, values), space)
         return Claim(0, asked.number, point, self._seed, asked)
 
     def call(self, finalists: Sequence[Trial], seeds: Sequence[int]) -> None:
@@ -187,7 +190,9 @@ class Rungs:
             if not (_is_old(lost) if owner is None else not is_alive(owner)):
                 continue
             if study is self._studies[0]:
-                study.enqueue_trial(lost.system_attrs.get("fixed_params", {}) | lost.params)
+                chosen = lost.system_attrs.get("fixed_params", {}) | lost.params
+                kept = {name: x for name, x in lost.user_attrs.items() if name == DEFAULT}
+                study.enqueue_trial(chosen, kept)
             elif study is self._finals and "candidate" in lost.user_attrs:
                 what = {name: lost.user_attrs[name] for name in ("candidate", "point", "seed")}
                 study.enqueue_trial({}, what)

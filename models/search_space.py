@@ -6,7 +6,7 @@ allows depends on the choices before it, such as the penalties on the norm.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -18,6 +18,9 @@ from models.recipe import TrainConfig
 
 Choice = str | int | float | bool
 Point = dict[str, Choice]
+Narrowed = Mapping[str, tuple[Choice, ...]]
+
+EVERYTHING: Narrowed = {}
 
 # In the order of the decisions. Every list holds the hand-made presets' values.
 SPACE: dict[str, tuple[Choice, ...]] = {
@@ -56,8 +59,45 @@ class Architecture:
         return {name: values[name] for name in SPACE}
 
 
-def allowed(name: str, point: Point) -> tuple[Choice, ...]:
-    """The values that `name` may take after the choices in `point`, those before it in `SPACE`."""
+def allowed(name: str, point: Point, narrowed: Narrowed = EVERYTHING) -> tuple[Choice, ...]:
+    """The values that `name` may take after the choices in `point`, those before it in `SPACE`.
+
+    What the tree forces stands above what a search is narrowed to.
+    """
+    possible = _possible(name, point)
+    wanted = narrowed.get(name, possible)
+    return tuple(value for value in possible if value in wanted) or possible
+
+
+def narrow(wanted: Mapping[str, Sequence[Choice]]) -> Narrowed:
+    """A part of the space: the values that some names are to be chosen from, in our own order.
+
+    Raises:
+        ValueError: there is no such name or value, or nothing to choose from.
+    """
+    if not wanted:
+        raise ValueError(f"search_space: name at least one of {', '.join(SPACE)}")
+    for name, values in wanted.items():
+        if name not in SPACE:
+            raise ValueError(f"search_space.{name}: must be one of {', '.join(SPACE)}")
+        if not values or any(_place(value, SPACE[name]) is None for value in values):
+            raise ValueError(f"search_space.{name}: must hold some of {list(SPACE[name])}")
+    return {
+        name: tuple(value for value in SPACE[name] if _place(value, tuple(values)) is not None)
+        for name, values in wanted.items()
+    }
+
+
+def _place(value: Choice, values: tuple[Choice, ...]) -> int | None:
+    """Where a value stands; to Python True is 1, here it is not."""
+    for place, known in enumerate(values):
+        if known == value and isinstance(known, bool) == isinstance(value, bool):
+            return place
+    return None
+
+
+def _possible(name: str, point: Point) -> tuple[Choice, ...]:
+    """What the tree offers after the choices in `point`."""
     values = SPACE[name]
     if name in RESIDUAL_ONLY and point["family"] == "dcgan":
         return (getattr(GanConfig, name),)
@@ -68,24 +108,26 @@ def allowed(name: str, point: Point) -> tuple[Choice, ...]:
     return values
 
 
-def decide(choose: Callable[[str, tuple[Choice, ...]], Choice]) -> Point:
+def decide(
+    choose: Callable[[str, tuple[Choice, ...]], Choice], narrowed: Narrowed = EVERYTHING
+) -> Point:
     """Walk down the tree; `choose` is asked wherever there is more than one way."""
     point: Point = {}
     for name in SPACE:
-        values = allowed(name, point)
+        values = allowed(name, point, narrowed)
         point[name] = choose(name, values) if len(values) > 1 else values[0]
     return point
 
 
-def sample(source: random.Random) -> Point:
+def sample(source: random.Random, narrowed: Narrowed = EVERYTHING) -> Point:
     """A point at random, each choice even."""
-    return decide(lambda _, values: source.choice(values))
+    return decide(lambda _, values: source.choice(values), narrowed)
 
 
-def mutate(point: Point, source: random.Random) -> Point:
+def mutate(point: Point, source: random.Random, narrowed: Narrowed = EVERYTHING) -> Point:
     """A neighbour: one choice is another, and with it what can no longer be kept."""
-    names = [name for name in SPACE if len(allowed(name, point)) > 1]
-    changed = source.choice(names)
+    names = [name for name in SPACE if len(allowed(name, point, narrowed)) > 1]
+    changed = source.choice(names) if names else None
 
     def choose(name: str, values: tuple[Choice, ...]) -> Choice:
         others = [value for value in values if value != point[name]]
@@ -93,7 +135,7 @@ def mutate(point: Point, source: random.Random) -> Point:
             return source.choice(others)
         return point[name]
 
-    return decide(choose)
+    return decide(choose, narrowed)
 
 
 def build(point: Point, start: Architecture) -> Architecture:

@@ -5,12 +5,12 @@ Non-dominated fronts: "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-from models.search_space import Point
+from models.search_space import Narrowed, Point
 
 Metric = Literal["kid", "latency_ms", "parameters"]
 METRICS: tuple[Metric, ...] = ("kid", "latency_ms", "parameters")  # smaller is better
@@ -41,11 +41,15 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """What a search minimises, and the limits its winner must keep; None: there is none."""
+    """What a search minimises, the limits its winner must keep, and what it may choose from.
+
+    None: there is no limit. The default is tried also where it is outside of the space.
+    """
 
     objectives: tuple[Metric, ...] = METRICS
     latency_ms: float | None = None
     parameters: float | None = None
+    space: Narrowed = field(default_factory=dict)  # as `search_space.narrow` gives it
 
     def __post_init__(self) -> None:
         if "kid" not in self.objectives or not set(self.objectives) <= set(METRICS):

@@ -153,6 +153,12 @@ class NasJob(BaseModel):
         description="How candidates are proposed: `evolution` learns from all trainings so far what"
         " promises most, near the best ones and elsewhere; `random` is the control.",
     )
+    search_space: dict[str, list[str | float | int | bool]] | None = Field(
+        default=None,
+        max_length=32,
+        description='What candidates may choose, by name, such as `{"family": ["dcgan"]}`; the'
+        " error for an unknown name lists all. Whatever is left out is open.",
+    )
     finalists: Annotated[int, Field(ge=1, le=8)] = 2
     final_seeds: Annotated[int, Field(ge=1, le=5)] = 2
     flip: bool = Field(default=True, description="Mirror half of the photos while training.")

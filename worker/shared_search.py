@@ -12,7 +12,7 @@ from models.evaluation import Photos
 from models.finals import FinalConfig, train_finalists
 from models.rungs import Rungs
 from models.search import SearchConfig, SearchProgress, search
-from models.search_space import Architecture
+from models.search_space import EVERYTHING, Architecture, narrow
 from models.trials import Goal
 from worker.architectures import preset_architecture
 from worker.artifacts import search_folder
@@ -138,6 +138,7 @@ def goal_of(job: NasJob) -> Goal:
         objectives=tuple(each.metric for each in job.objectives),
         latency_ms=limits.get("latency_ms"),
         parameters=limits.get("parameters"),
+        space=EVERYTHING if job.search_space is None else narrow(job.search_space),
     )
 
 

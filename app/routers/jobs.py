@@ -23,6 +23,7 @@ from app.errors import Problem
 from app.event_stream import follow, past
 from app.idempotency import IdFor, OnceDep
 from app.schemas import Artifact, JobView, Page
+from models.search_space import narrow
 from worker.artifacts import FILE_NAME, JobFiles, media_type
 from worker.events import Event
 from worker.jobs import JobRecord, JobStatus
@@ -110,6 +111,11 @@ def submit_nas_job(
         raise Problem(
             422, "invalid_request", "dataset: has too few photos for a search; upload more"
         )
+    if job.search_space is not None:
+        try:
+            narrow(job.search_space)
+        except ValueError as error:
+            raise Problem(422, "invalid_request", str(error)) from error
     category = job.generate.category if job.generate else None
     if category is not None and category not in dataset.categories:
         known = ", ".join(dataset.categories)

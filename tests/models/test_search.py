@@ -20,7 +20,7 @@ from models.metrics import kernel_distance
 from models.presets import preset_config, preset_recipe
 from models.rungs import MOST_RISING, Claim, Rungs, Strategy
 from models.search import FIRST_SEED, SearchConfig, SearchProgress, latency_ms, search
-from models.search_space import Architecture, Point, build
+from models.search_space import Architecture, Point, build, narrow
 from models.state import initial_state
 from models.train import train
 from models.trials import WORST, Goal, Trial
@@ -234,6 +234,26 @@ def test_evolution_varies_the_best_and_tries_nothing_twice(photos: Photos) -> No
         # One choice is another, and with it what that choice rules out.
         assert min(distance(trial.point, earlier.point) for earlier in trials[:number]) <= 8
     assert max(distance(START.point(), trial.point) for trial in trials) > 1
+
+
+@pytest.mark.parametrize("strategy", ["evolution", "tpe", "random"])
+def test_candidates_keep_to_a_narrowed_space_but_the_default_need_not(
+    photos: Photos, strategy: Strategy
+) -> None:
+    goal = Goal(space=narrow({"family": ["dcgan"], "depth": [1], "batch_size": [16, 32]}))
+    shared = rungs(InMemoryStorage(), strategy, 1, goal)
+    config = replace(CONFIG, max_trials=6, rungs=(32,))
+    steps = searching(photos, shared, {}, config)
+    next(steps)  # the default, whose process dies
+    shared = rungs(shared._studies[0]._storage, strategy, 1, goal)
+    shared.release(lambda _: False)
+    first, *others = finished(searching(photos, shared, {}, config))
+    assert first.point == START.point()
+    assert first.point["family"] == "residual"
+    assert len(others) == 5
+    for trial in others:
+        assert trial.point["family"] == "dcgan"
+        assert trial.point["batch_size"] in (16, 32)
 
 
 def test_a_process_that_died_before_it_said_its_name_loses_nothing(

@@ -22,6 +22,7 @@ from models.search_space import (
     decide,
     describe,
     mutate,
+    narrow,
     sample,
 )
 from models.state import initial_state
@@ -151,3 +152,21 @@ def test_the_description_names_what_was_chosen() -> None:
         assert words in text
     weight = cost(build(point, preset()).gan)
     assert f"{weight.generator_parameters / 1e6:.2f} + " in text
+
+
+def test_a_narrowed_space_is_kept_to_as_far_as_the_tree_allows() -> None:
+    narrowed = narrow({"family": ["dcgan"], "depth": [2, 1], "attention": [True], "lr": [2e-4]})
+    assert narrowed["depth"] == (1, 2)
+    source = random.Random(0)
+    residual = {**sample(source), "family": "residual"}
+    for point in (sample(source, narrowed), mutate(residual, source, narrowed)):
+        assert (point["family"], point["lr"]) == ("dcgan", 2e-4)
+        build(point, preset())
+        # Attention is for residual networks alone, whatever was asked for.
+        assert point["attention"] is False
+
+
+def test_a_space_of_one_point_has_no_neighbours() -> None:
+    point = sample(random.Random(0))
+    narrowed = narrow({name: [value] for name, value in point.items()})
+    assert mutate(point, random.Random(1), narrowed) == point
