@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
-from app.errors import MEDIA_TYPE, ProblemDetails
+from app.errors import MEDIA_TYPE, OPENAI, OpenAIError, ProblemDetails
 
 STATIC = Path(__file__).parent / "static"
 ERRORS = {
@@ -24,7 +24,10 @@ ERRORS = {
     "422": "Invalid request",
     "429": "Over the limit; see `Retry-After`",
     "503": "Redis, storage or model unavailable; see `Retry-After`",
+    "507": "The store is full; nothing was kept",
 }
+PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
+OPENAI_ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/OpenAIError"}}}
 
 
 def install(app: FastAPI) -> None:
@@ -57,15 +60,29 @@ def _document(app: FastAPI) -> dict[str, Any]:
     schemas = document["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    problem = ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas.update(problem.pop("$defs"))
-    schemas["ProblemDetails"] = problem
-    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
+    for model in (ProblemDetails, OpenAIError):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(schema.pop("$defs"), **{model.__name__: schema})
     for path, operations in document["paths"].items():
-        statuses = ["503"] if path.startswith("/health") else list(ERRORS)
+        content = OPENAI_ERROR if path.startswith(OPENAI) else PROBLEM
         for operation in operations.values():
-            operation["responses"].pop("422", None)
-            operation["responses"] |= {
-                status: {"description": ERRORS[status], "content": content} for status in statuses
-            }
+            responses = operation["responses"]
+            responses.pop("422", None)
+            for status in _statuses(operation) | {s for s in responses if s in ERRORS}:
+                responses[status] = {"description": ERRORS[status], "content": content}
     return document
+
+
+def _statuses(operation: dict[str, Any]) -> set[str]:
+    """The errors that an operation can answer by what it takes; routes name the others."""
+    statuses = {"400", "406", "429", "503"}
+    places = {parameter["in"] for parameter in operation.get("parameters", [])}
+    if "security" in operation:
+        statuses |= {"401", "403"}
+    if "path" in places:
+        statuses |= {"404"}
+    if places:
+        statuses |= {"422"}
+    if "requestBody" in operation:
+        statuses |= {"404", "413", "415", "422"}
+    return statuses

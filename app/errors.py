@@ -55,6 +55,26 @@ class ProblemDetails(BaseModel):
     errors: list[ErrorItem] = []
 
 
+class OpenAIErrorItem(BaseModel):
+    """An error in the words of OpenAI's clients."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class OpenAIError(BaseModel):
+    """The body of every error answer below `OPENAI`."""
+
+    error: OpenAIErrorItem
+
+
+def can_answer(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For a route's `responses`: errors that are not plain from what it takes."""
+    return {status: {} for status in statuses}
+
+
 class Problem(HTTPException):
     """An error answer in the making; FastAPI passes it through where it would wrap others."""
 
@@ -127,13 +147,13 @@ def _openai_error(problem: ProblemDetails, headers: dict[str, str] | None) -> JS
     """The same, as OpenAI's clients know errors."""
     status = 400 if problem.status == 422 else problem.status
     parameter = problem.detail.partition(":")[0] if problem.status == 422 else ""
-    error = {
-        "message": problem.detail,
-        "type": "server_error" if status >= 500 else "invalid_request_error",
-        "param": parameter if parameter.isidentifier() else None,
-        "code": problem.code,
-    }
-    return JSONResponse({"error": error}, status, headers)
+    error = OpenAIErrorItem(
+        message=problem.detail,
+        type="server_error" if status >= 500 else "invalid_request_error",
+        param=parameter if parameter.isidentifier() else None,
+        code=problem.code,
+    )
+    return JSONResponse(OpenAIError(error=error).model_dump(), status, headers)
 
 
 async def _domain_error(request: Request, error: Exception) -> JSONResponse:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, File, Form, Path, Query, Response, Uploa
 
 from app.auth import require
 from app.dependencies import JSON, PNG, DatasetsDep, Limit, QueueDep, SettingsDep
+from app.errors import can_answer
 from app.idempotency import OnceDep
 from app.schemas import Page
 from models.archive import ArchiveLimits
@@ -22,7 +23,7 @@ NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
 Cursor = Annotated[str | None, Query(pattern=r"^ds_[0-9a-z]{20}$", description="A `last_id`.")]
 
 
-@router.post("", status_code=201, dependencies=[JSON])
+@router.post("", status_code=201, responses=can_answer(507), dependencies=[JSON])
 def upload_dataset(
     file: Annotated[UploadFile, File(description="A zip with one folder of photos per category.")],
     datasets: DatasetsDep,
@@ -60,7 +61,7 @@ def preview_dataset(dataset_id: DatasetIdPath, datasets: DatasetsDep) -> Respons
     return Response(datasets.preview(dataset_id), media_type="image/png")
 
 
-@router.delete("/{dataset_id}", status_code=204)
+@router.delete("/{dataset_id}", status_code=204, responses=can_answer(409))
 def delete_dataset(dataset_id: DatasetIdPath, datasets: DatasetsDep, queue: QueueDep) -> None:
     """Delete a data set that no job uses any more. Models that have learned from it stay."""
     datasets.delete(dataset_id, queue.ledger.records)

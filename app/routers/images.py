@@ -5,11 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 
 from app.dependencies import LinksDep
+from app.errors import can_answer
 
 router = APIRouter(prefix="/images", tags=["generate"])
 
 
-@router.get("/{group}/{name}", response_class=Response)
+@router.get("/{group}/{name}", response_class=Response, responses=can_answer(403))
 def read_image(
     group: Annotated[str, Path(pattern=r"^gen_[0-9a-z]{20}$")],
     name: Annotated[str, Path(pattern=r"^[0-9]{2}\.(png|jpeg|webp|avif)$", examples=["00.png"])],

@@ -19,7 +19,7 @@ from app.dependencies import (
     ResolveDep,
     StorageDep,
 )
-from app.errors import Problem
+from app.errors import Problem, can_answer
 from app.event_stream import follow, past
 from app.idempotency import IdFor, OnceDep
 from app.schemas import Artifact, JobView, Page
@@ -159,7 +159,9 @@ def read_job(record: JobDep, queue: QueueDep) -> JobView:
     return JobView.of(record, queue.position(record))
 
 
-@router.post("/{job_id}/cancel", status_code=202, dependencies=[EITHER, JSON])
+@router.post(
+    "/{job_id}/cancel", status_code=202, responses=can_answer(409), dependencies=[EITHER, JSON]
+)
 def cancel_job(record: JobDep, queue: QueueDep) -> JobView:
     """Ask a job to stop; it does within seconds. Asking twice is no error."""
     queue.cancel(record.id)

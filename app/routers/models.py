@@ -6,6 +6,7 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Response
 
 from app.auth import require
 from app.dependencies import JSON, PNG, Limit, RegistryDep
+from app.errors import can_answer
 from app.schemas import AliasTarget, ModelView, Page, VersionSummary
 from worker.aliases import AliasChange
 from worker.artifacts import FILE_NAME, media_type
@@ -99,14 +100,21 @@ def read_history(
     return Page(data=data, has_more=first > 0, last_id=str(first + 1) if data else None)
 
 
-@router.post("/{name}/aliases/{alias}/rollback", dependencies=[Depends(require("manage")), JSON])
+@router.post(
+    "/{name}/aliases/{alias}/rollback",
+    responses=can_answer(409),
+    dependencies=[Depends(require("manage")), JSON],
+)
 def roll_back_alias(name: Name, alias: Alias, registry: RegistryDep) -> AliasChange:
     """Point an alias at where it pointed before; once more, and it goes back further."""
     return registry.roll_back(name, alias)
 
 
 @router.delete(
-    "/{name}/versions/{version}", status_code=204, dependencies=[Depends(require("manage"))]
+    "/{name}/versions/{version}",
+    status_code=204,
+    responses=can_answer(409),
+    dependencies=[Depends(require("manage"))],
 )
 def delete_version(name: Name, version: Version, registry: RegistryDep) -> None:
     """Delete a version that no alias points to. Its number is not given again."""

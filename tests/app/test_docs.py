@@ -9,7 +9,8 @@ from fastapi.testclient import TestClient
 from worker.shipped import add_sample_dataset
 from worker.storage import Storage
 
-PROBLEM = {"$ref": "#/components/schemas/ProblemDetails"}
+PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
+OPENAI = {"application/json": {"schema": {"$ref": "#/components/schemas/OpenAIError"}}}
 
 
 @pytest.fixture
@@ -75,11 +76,11 @@ def test_every_operation_documents_errors_as_problems(document: dict[str, Any]) 
     for path, operations in document["paths"].items():
         for operation in operations.values():
             errors = {s: r for s, r in operation["responses"].items() if s[0] in "45"}
-            assert set(errors) >= {"503"}
-            if not path.startswith("/health"):
-                assert set(errors) >= {"400", "401", "403", "404", "422", "429"}
+            assert set(errors) >= {"400", "503"}
+            assert ("401" in errors) is not path.startswith(("/health", "/images"))
+            assert ("413" in errors) is ("requestBody" in operation)
             for response in errors.values():
-                assert response["content"] == {"application/problem+json": {"schema": PROBLEM}}
+                assert response["content"] == (OPENAI if path.startswith("/v1/") else PROBLEM)
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
