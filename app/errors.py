@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from redis import RedisError
 from starlette.exceptions import HTTPException
 
+from app.methods import is_exact, methods_of
 from models.archive import DatasetError
 from models.checkpoint import CheckpointError
 from worker.aliases import NothingToRollBack
@@ -172,6 +173,8 @@ async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
     items = [_item(raw) for raw in error.errors()[:MAX_LISTED_ERRORS]]
     first = items[0]
     if first.loc[0] == "path" and request.method != "PUT":
+        if is_exact(request.app, request.url.path):
+            return _wrong_method(request)
         # What no id can look like is as unknown as any other; PUT names what it makes.
         return problem_response(request, Answer(404, "not_found", "Nothing has this name or id."))
     field = ".".join(str(part) for part in first.loc[1:])
@@ -181,9 +184,19 @@ async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    if error.status_code == 405 and methods_of(request.app, request.url.path):
+        return _wrong_method(request)
     code = error.code if isinstance(error, Problem) else _code(error.status_code)
     response = problem_response(request, Answer(error.status_code, code, str(error.detail)))
     response.headers.update(error.headers or {})
+    return response
+
+
+def _wrong_method(request: Request) -> JSONResponse:
+    methods = ", ".join(methods_of(request.app, request.url.path))
+    detail = f"This path takes {methods}."
+    response = problem_response(request, Answer(405, "method_not_allowed", detail))
+    response.headers["Allow"] = methods
     return response
 
 

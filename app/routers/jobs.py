@@ -39,7 +39,8 @@ EITHER = Depends(require("generate", "manage"))
 
 JOB_ID = r"^job_[0-9a-z]{20}$"
 JobIdPath = Annotated[str, Path(pattern=JOB_ID, description="The `id` returned at submission.")]
-STREAM: dict[str, Any] = {"text/event-stream": {"schema": {"type": "string"}}}
+# As FastAPI documents its own streams of events.
+STREAM: dict[str, Any] = {"text/event-stream": {"itemSchema": {"type": "object"}}}
 EventId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,16}-[0-9]{1,16}$")]
 Cursor = Annotated[str | None, Query(pattern=JOB_ID, description="A `last_id`.")]
 ArtifactPath = Annotated[str, Path(pattern=FILE_NAME, examples=["samples.png"])]

@@ -85,6 +85,8 @@ ANY_ROUTE = [
     get("3 a route with a slash too many", 404, "not_found", "/jobs/"),
     get("3 unknown static file", 404, "not_found", "/static/..%2fmain.py"),
     Row("4 wrong method", 405, "method_not_allowed", "DELETE", "/generate"),
+    get("4 wrong method where an id might stand", 405, "method_not_allowed", "/jobs/train"),
+    Row("4 wrong method of the document", 405, "method_not_allowed", "POST", "/openapi.json"),
     Row(
         *("5 form for JSON", 415, "unsupported_media_type", "POST", "/generate"),
         {"data": {"n": "1"}},

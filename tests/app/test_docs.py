@@ -102,3 +102,18 @@ def test_every_documented_example_runs(
     for method, path, body in found:
         response = client.request(method, path, json=body)
         assert 200 <= response.status_code < 300, (path, body, response.text)
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/generate", "POST"),
+        ("/jobs/train", "POST"),
+        ("/models/fashion-mnist/versions/1", "DELETE, GET"),
+        ("/datasets", "GET, POST"),
+        ("/openapi.json", "GET, HEAD"),
+    ],
+)
+def test_a_wrong_method_is_told_all_right_ones(client: TestClient, path: str, methods: str) -> None:
+    response = client.request("PATCH", path)
+    assert (response.status_code, response.headers["allow"]) == (405, methods)
