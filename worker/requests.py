@@ -2,7 +2,18 @@
 
 from typing import Annotated, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from worker.receivers import MAX_URL, canonical
 
 JobType = Literal["train", "nas"]
 # As in `models.trials`, which loads torch; the process that supervises must not.
@@ -13,6 +24,36 @@ ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$
 AliasName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 DatasetId = Annotated[str, StringConstraints(pattern=r"^ds_[0-9a-z]{20}$")]
 JobId = Annotated[str, StringConstraints(pattern=r"^job_[0-9a-z]{20}$")]
+
+JobEnd = Literal["succeeded", "failed", "cancelled"]
+JOB_ENDS: tuple[JobEnd, ...] = get_args(JobEnd)
+
+
+class Webhook(BaseModel):
+    """Where a job's end is announced: its `GET /jobs/{id}` is POSTed there, signed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    url: Annotated[str, Field(min_length=1, max_length=MAX_URL), AfterValidator(canonical)] = Field(
+        description="https, at a public address. Redirects are not followed.",
+        examples=["https://shop.example/hooks/vitrine"],
+    )
+    events: Annotated[list[JobEnd], Field(min_length=1, max_length=len(JOB_ENDS))] = Field(
+        default_factory=lambda: list(JOB_ENDS), description="The ends that are announced."
+    )
+
+    @field_validator("events")
+    @classmethod
+    def _each_once(cls, events: list[JobEnd]) -> list[JobEnd]:
+        if len(set(events)) < len(events):
+            raise ValueError("must name each event at most once")
+        return events
+
+
+WebhookField = Annotated[
+    Webhook | None,
+    Field(description="Told when the job has ended, instead of being asked about it."),
+]
 
 
 class CollapseRemedies(BaseModel):
@@ -78,6 +119,7 @@ class TrainJob(BaseModel):
     promote: AliasName | None = Field(
         default=None, description="Point this alias at the new version when it is registered."
     )
+    webhook: WebhookField = None
     metadata: dict[str, JsonValue] = Field(default_factory=dict, max_length=32)
 
     # The fields that change the preset's recipe, by the names that it gives them.
@@ -159,6 +201,7 @@ class NasJob(BaseModel):
     promote: AliasName | None = Field(
         default=None, description="Point this alias at the new version when it is registered."
     )
+    webhook: WebhookField = None
     metadata: dict[str, JsonValue] = Field(default_factory=dict, max_length=32)
 
     @model_validator(mode="after")
