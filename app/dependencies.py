@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 
 from app.errors import Problem
 from app.sampling import Sampler
+from app.webhook_delivery import Deliverer
 from worker.datasets import DatasetStore
 from worker.queue import JobQueue
 from worker.registry import Registry
@@ -44,6 +45,12 @@ def sampler(request: Request) -> Sampler:
     return value
 
 
+def deliverer(request: Request) -> Deliverer:
+    """What delivers webhooks."""
+    value: Deliverer = request.app.state.deliverer
+    return value
+
+
 def registry(request: Request) -> Registry:
     """The models."""
     return Registry(storage(request))
@@ -71,6 +78,7 @@ StorageDep = Annotated[Storage, Depends(storage)]
 QueueDep = Annotated[JobQueue, Depends(queue)]
 AsyncRedisDep = Annotated[Redis, Depends(async_redis)]
 SamplerDep = Annotated[Sampler, Depends(sampler)]
+DelivererDep = Annotated[Deliverer, Depends(deliverer)]
 RegistryDep = Annotated[Registry, Depends(registry)]
 DatasetsDep = Annotated[DatasetStore, Depends(datasets)]
 

@@ -37,6 +37,7 @@ class Webhook(BaseModel):
     url: Annotated[str, Field(min_length=1, max_length=MAX_URL), AfterValidator(canonical)] = Field(
         description="https, at a public address. Redirects are not followed.",
         examples=["https://shop.example/hooks/vitrine"],
+        json_schema_extra={"format": "uri"},
     )
     events: Annotated[list[JobEnd], Field(min_length=1, max_length=len(JOB_ENDS))] = Field(
         default_factory=lambda: list(JOB_ENDS), description="The ends that are announced."

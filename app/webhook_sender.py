@@ -1,0 +1,168 @@
+"""One attempt to announce a job's end, to nowhere but where `Receivers` lets it go.
+
+Between the check of an address and the connection to it nothing is resolved again, so a name that
+changes its mind gains nothing. TLS still verifies the name.
+"""
+
+import ssl
+from collections.abc import AsyncIterator, Iterable
+from functools import cached_property, partial
+
+import anyio
+import anyio.to_thread
+import httpcore
+import httpx
+
+from worker.addresses import Unresolved
+from worker.jobs import now
+from worker.receivers import NotPublic, ReceiverRefused, Receivers
+from worker.webhooks import Attempt, Reason
+
+ANSWER_S = 10.0
+CONNECT_S = 3.0  # to one of several addresses, before the next is tried
+NETWORK_ERRORS = (
+    *(OSError, httpx.InvalidURL, httpcore.TimeoutException, httpcore.NetworkError),
+    *(httpcore.ProtocolError, httpcore.UnsupportedProtocol, httpcore.ConnectionNotAvailable),
+    ValueError,  # a name that TLS cannot carry
+)
+
+
+class CheckedBackend(httpcore.AsyncNetworkBackend):
+    """Connects to the addresses that were checked, and to no others."""
+
+    def __init__(self, receivers: Receivers) -> None:
+        self.receivers = receivers
+        self.network = httpcore.AnyIOBackend()
+        # Of its own: who waits for a name server must not take a thread that answers clients.
+        self.threads = anyio.CapacityLimiter(1)
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """A connection to the first of the host's addresses that takes one."""
+        check = partial(self.receivers.addresses, host, port)
+        addresses = await anyio.to_thread.run_sync(
+            check, abandon_on_cancel=True, limiter=self.threads
+        )
+        for address in addresses[:-1]:
+            try:
+                return await self.network.connect_tcp(
+                    address, port, CONNECT_S, local_address, socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                continue
+        return await self.network.connect_tcp(
+            addresses[-1], port, timeout, local_address, socket_options
+        )
+
+
+class CheckedTransport(httpx.AsyncBaseTransport):
+    """httpx over `CheckedBackend`. Not a patch of httpx's own transport: an update of httpx must
+    not be able to undo the check."""
+
+    def __init__(self, receivers: Receivers, tls: ssl.SSLContext) -> None:
+        self.pool = httpcore.AsyncConnectionPool(tls, network_backend=CheckedBackend(receivers))
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The answer's status and headers; its body is not read before it is asked for."""
+        assert isinstance(request.stream, httpx.AsyncByteStream)
+        url = request.url
+        answer = await self.pool.handle_async_request(
+            httpcore.Request(
+                request.method,
+                httpcore.URL(
+                    scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+                ),
+                headers=request.headers.raw,
+                content=request.stream,
+            )
+        )
+        return httpx.Response(answer.status, stream=_Unread(answer))
+
+    async def aclose(self) -> None:
+        """End the connection."""
+        await self.pool.aclose()
+
+
+class _Unread(httpx.AsyncByteStream):
+    def __init__(self, answer: httpcore.Response) -> None:
+        self.answer = answer
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self.answer.aiter_stream():
+            yield part
+
+    async def aclose(self) -> None:
+        await self.answer.aclose()
+
+
+class Sender:
+    """Makes attempts, each on a connection of its own, so that each is checked."""
+
+    def __init__(
+        self,
+        receivers: Receivers,
+        *,
+        answer_s: float = ANSWER_S,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.receivers = receivers
+        self.answer_s = answer_s
+        self._tls = tls
+
+    @cached_property
+    def tls(self) -> ssl.SSLContext:
+        """Trusts certifi's authorities, or those in SSL_CERT_FILE or SSL_CERT_DIR."""
+        return self._tls or httpx.create_ssl_context()
+
+    async def post(self, url: str, headers: dict[str, str], body: bytes) -> Attempt:
+        """Send, and wait for the answer's status code; what else is in it is of no interest.
+
+        Whatever goes wrong there is a failed attempt, never an error here.
+        """
+        at = now()
+        try:
+            with anyio.fail_after(self.answer_s):
+                return Attempt(at=at, status_code=await self._post(url, headers, body))
+        except TimeoutError:
+            # Also the operating system's, to a connection that nobody answers.
+            return Attempt(at=at, error="timed out")
+        except (ReceiverRefused, Unresolved, *NETWORK_ERRORS) as error:
+            return Attempt(at=at, error=_reason(error))
+
+    async def _post(self, url: str, headers: dict[str, str], body: bytes) -> int:
+        self.receivers.check_scheme(url)
+        async with (
+            httpx.AsyncClient(
+                transport=CheckedTransport(self.receivers, self.tls),
+                trust_env=False,
+                follow_redirects=False,
+            ) as client,
+            client.stream("POST", url, headers=headers, content=body) as response,
+        ):
+            return response.status_code
+
+
+def _reason(error: BaseException) -> Reason:
+    """Why there was no answer, in one of a few constant words."""
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+    kinds: dict[type[BaseException], Reason] = {
+        NotPublic: "not a public address",
+        ReceiverRefused: "not https",
+        Unresolved: "name not resolved",
+        ssl.SSLError: "tls",
+        ConnectionRefusedError: "refused",
+        httpcore.TimeoutException: "timed out",
+        httpcore.ConnectError: "unreachable",
+    }
+    for kind, reason in kinds.items():
+        if any(isinstance(each, kind) for each in causes):
+            return reason
+    return "broken off"
