@@ -46,6 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        webhooks=webhooks.sent,
         redirect_slashes=False,
         lifespan=_lifespan,
     )

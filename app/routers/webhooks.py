@@ -1,18 +1,20 @@
 """Webhooks: what became of one, sending it again, and the secret that receivers check it by."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Header, Response
 from pydantic import BaseModel
 
 from app.auth import require
 from app.dependencies import JSON, DelivererDep, QueueDep
 from app.routers.jobs import JobIdPath
+from app.schemas import JobView
 from worker.jobs import JobRecord
 from worker.webhooks import Attempt, Delivery, message_id, webhook
 
 router = APIRouter(tags=["webhooks"], dependencies=[Depends(require("manage"))])
+sent = APIRouter()  # requests that receivers get, for the document alone
 
 
 class WebhookDelivery(BaseModel):
@@ -71,3 +73,19 @@ def read_webhook_secret(deliverer: DelivererDep, response: Response) -> WebhookS
     """
     response.headers["Cache-Control"] = "no-store"
     return WebhookSecrets(secrets=deliverer.secrets)
+
+
+@sent.post("job-ended")
+def job_ended(
+    job: JobView,
+    webhook_id: Annotated[str, Header(description="The same for all attempts.")],
+    webhook_timestamp: Annotated[str, Header(description="Seconds since 1970.")],
+    webhook_signature: Annotated[
+        str, Header(description="`v1,` and base64 of HMAC-SHA256; several are set apart by spaces.")
+    ],
+) -> None:
+    """A job has ended. The body is what `GET /jobs/{id}` answers.
+
+    Answer 2xx within 10 s. Anything else is tried again, for 45 minutes; 410 is not. Verify the
+    signature with any library of Standard Webhooks, and pass over a `webhook-id` you have had.
+    """
