@@ -5,7 +5,7 @@ changes its mind gains nothing. TLS still verifies the name.
 """
 
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from functools import cached_property, partial
 
 import anyio
@@ -61,46 +61,6 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         )
 
 
-class CheckedTransport(httpx.AsyncBaseTransport):
-    """httpx over `CheckedBackend`. Not a patch of httpx's own transport: an update of httpx must
-    not be able to undo the check."""
-
-    def __init__(self, receivers: Receivers, tls: ssl.SSLContext) -> None:
-        self.pool = httpcore.AsyncConnectionPool(tls, network_backend=CheckedBackend(receivers))
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """The answer's status and headers; its body is not read before it is asked for."""
-        assert isinstance(request.stream, httpx.AsyncByteStream)
-        url = request.url
-        answer = await self.pool.handle_async_request(
-            httpcore.Request(
-                request.method,
-                httpcore.URL(
-                    scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
-                ),
-                headers=request.headers.raw,
-                content=request.stream,
-            )
-        )
-        return httpx.Response(answer.status, stream=_Unread(answer))
-
-    async def aclose(self) -> None:
-        """End the connection."""
-        await self.pool.aclose()
-
-
-class _Unread(httpx.AsyncByteStream):
-    def __init__(self, answer: httpcore.Response) -> None:
-        self.answer = answer
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for part in self.answer.aiter_stream():
-            yield part
-
-    async def aclose(self) -> None:
-        await self.answer.aclose()
-
-
 class Sender:
     """Makes attempts, each on a connection of its own, so that each is checked."""
 
@@ -137,15 +97,22 @@ class Sender:
 
     async def _post(self, url: str, headers: dict[str, str], body: bytes) -> int:
         self.receivers.check_scheme(url)
-        async with (
-            httpx.AsyncClient(
-                transport=CheckedTransport(self.receivers, self.tls),
-                trust_env=False,
-                follow_redirects=False,
-            ) as client,
-            client.stream("POST", url, headers=headers, content=body) as response,
-        ):
-            return response.status_code
+        # httpx reads the URL, but no client of it sends: that would look for proxies in the
+        # environment, and write the URL to the log, where the receiver's secrets do not belong.
+        request = httpx.Request("POST", url, headers=headers, content=body)
+        target = httpcore.URL(
+            scheme=request.url.raw_scheme,
+            host=request.url.raw_host,
+            port=request.url.port,
+            target=request.url.raw_path,
+        )
+        backend = CheckedBackend(self.receivers)
+        async with httpcore.AsyncConnectionPool(self.tls, network_backend=backend) as pool:
+            answer = await pool.handle_async_request(
+                httpcore.Request("POST", target, headers=request.headers.raw, content=body)
+            )
+            await answer.aclose()  # unread
+            return answer.status
 
 
 def _reason(error: BaseException) -> Reason:

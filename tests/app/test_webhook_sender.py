@@ -75,6 +75,14 @@ def test_no_proxy_of_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch) -
     assert proxy.received == []
 
 
+def test_what_a_url_holds_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    with receiving() as receiver:
+        assert post(private(), f"{receiver.url}/a-secret").status_code == 200
+    assert receiver.received[0].path == "/hook/a-secret"
+    assert "a-secret" not in caplog.text
+
+
 def test_a_slow_receiver_is_given_up() -> None:
     with receiving(pause_s=2) as receiver:
         started = time.monotonic()

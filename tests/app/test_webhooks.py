@@ -63,6 +63,7 @@ def test_a_cancelled_job_is_announced_as_it_reads(client: TestClient, dataset_id
     [secret] = secrets.json()["secrets"]
     job = standardwebhooks.Webhook(secret).verify(received.body, received.headers)
     assert job == client.get(f"/jobs/{job_id}").json()
+    assert job["links"]["webhook"] == f"/jobs/{job_id}/webhook"
     assert job["request"]["webhook"] == {
         "url": receiver.url, "events": ["succeeded", "failed", "cancelled"],
     }  # fmt: skip
