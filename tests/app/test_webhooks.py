@@ -8,10 +8,13 @@ import standardwebhooks
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from app.webhook_delivery import Pace
 from tests.app.conftest import Serve
 from tests.app.problems import assert_problem
 from tests.receiver import Receiver, receiving
 from worker.receivers import Receivers
+from worker.shipped import SAMPLE_DATASET, add_sample_dataset
+from worker.storage import Storage
 
 UNKNOWN = "job_00000000000000000000"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -20,8 +23,19 @@ OLD_SECRET = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 
 @pytest.fixture
 def client(serve: Serve) -> TestClient:
-    """A service that may tell receivers in its own network."""
-    return serve(webhook_private=True)
+    """A service that may tell receivers in its own network, and does not take long to."""
+    client = serve(webhook_private=True)
+    app = client.app
+    assert isinstance(app, FastAPI)
+    app.state.deliverer.pace = Pace(poll_s=0.2)
+    return client
+
+
+@pytest.fixture
+def dataset_id(storage: Storage) -> str:
+    """The sample data set, without a service that would deliver what another one is to."""
+    add_sample_dataset(storage)
+    return SAMPLE_DATASET
 
 
 @pytest.fixture
@@ -132,48 +146,38 @@ def test_a_job_without_a_webhook_has_none(client: TestClient, dataset_id: str) -
     assert_problem(client.post(f"/jobs/{UNKNOWN}/webhook/redeliver"), 404, "job_not_found")
 
 
-@pytest.mark.parametrize(
-    "webhook",
-    [
-        *("https://shop.example/", [], {}, {"url": None}, {"url": 1}, {"url": ""}),
-        *({"url": "https://8.8.8.8/", "events": events} for events in ([], ["queued"], "failed")),
-        {"url": "https://8.8.8.8/", "events": ["failed", "failed"]},
-        {"url": "https://8.8.8.8/", "secret": "mine"},
+def test_a_malformed_webhook_is_refused(strict: TestClient, dataset_id: str) -> None:
+    there = "https://8.8.8.8/"
+    for webhook in (
+        *(there, [], {}, {"url": None}, {"url": 1}, {"url": ""}, {"url": "shop.example"}),
+        *({"url": there, "events": events} for events in ([], ["queued"], "failed", None)),
+        {"url": there, "events": ["failed", "failed"]},
+        {"url": there, "secret": "mine"},
         {"url": "https://me:secret@8.8.8.8/"},
-        {"url": "https://8.8.8.8/#here"},
-        {"url": "https://8.8.8.8/" + "a" * 2048},
-    ],
-    ids=str,
-)
-def test_a_malformed_webhook_is_refused(
-    strict: TestClient, dataset_id: str, webhook: object
-) -> None:
-    assert_problem(submit(strict, dataset_id, webhook), 422, "invalid_request")
+        {"url": f"{there}#here"},
+        {"url": there + "a" * 2048},
+    ):
+        problem = assert_problem(submit(strict, dataset_id, webhook), 422, "invalid_request")
+        assert "webhook" in problem["detail"], webhook
 
 
-@pytest.mark.parametrize(
-    ("url", "says"),
-    [
-        *((f"https://{host}/hook", "public address") for host in (
-            *("127.0.0.1", "127.0.0.1.", "127.1", "2130706433", "0x7f.1", "0", "0.0.0.0"),
-            *("localhost", "localhost.", "LOCALHOST", "①②⑦.0.0.1", "10.0.0.1", "172.16.0.1"),
-            *("192.168.0.1", "100.64.0.1", "169.254.169.254", "224.0.0.1", "240.0.0.1"),
-            *("[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:a00:1]", "[fe80::1]", "[fd00::1]"),
-            *("[64:ff9b::7f00:1]", "[2002:7f00:1::]", "[2001:0:7f00:1::]", "[ff02::1]"),
-            "127.0.0.1:8000",
-        )),
-        ("http://8.8.8.8/hook", "https://"),
-        ("http://127.0.0.1/hook", "https://"),
-        ("https://no-such-host.invalid/", "cannot be resolved"),
-        ("https://a..b/", "cannot be resolved"),
-        (f"https://{'a' * 64}.example/", "cannot be resolved"),
-    ],
-)  # fmt: skip
-def test_a_webhook_to_where_it_must_not_go_is_refused(
-    strict: TestClient, dataset_id: str, url: str, says: str
-) -> None:
-    problem = assert_problem(submit(strict, dataset_id, {"url": url}), 422, "webhook_refused")
-    assert says in problem["detail"]
+def test_a_webhook_to_where_it_must_not_go_is_refused(strict: TestClient, dataset_id: str) -> None:
+    hosts = (
+        *("127.0.0.1", "127.0.0.1.", "127.1", "2130706433", "0x7f.1", "017700000001", "0"),
+        *("0.0.0.0", "localhost", "localhost.", "LOCALHOST", "①②⑦.0.0.1", "127.0.0.1:8000"),
+        *("10.0.0.1", "172.16.0.1", "192.168.0.1", "100.64.0.1", "169.254.169.254"),
+        *("168.63.129.16", "224.0.0.1", "240.0.0.1", "255.255.255.255"),
+        *("[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:a00:1]", "[fe80::1]", "[fd00::1]"),
+        *("[64:ff9b::7f00:1]", "[2002:7f00:1::]", "[2001:0:7f00:1::]", "[ff02::1]"),
+    )
+    refused = [(f"https://{host}/hook", "public address") for host in hosts]
+    refused += [(f"http://{host}/hook", "https://") for host in ("8.8.8.8", "127.0.0.1")]
+    unknown = ("no-such-host.invalid", "a..b", f"{'a' * 64}.example")
+    refused += [(f"https://{host}/hook", "cannot be resolved") for host in unknown]
+    for url, says in refused:
+        response = submit(strict, dataset_id, {"url": url})
+        assert response.status_code == 422, url
+        assert says in assert_problem(response, 422, "webhook_refused")["detail"], url
     assert strict.get("/jobs").json()["data"] == []
 
 
