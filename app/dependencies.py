@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from app.errors import Problem
 from app.negotiation import preferred
 from app.sampling import Sampler
+from app.webhook_delivery import Deliverer
 from worker.datasets import DatasetStore
 from worker.links import Links
 from worker.model_versions import ModelCard
@@ -45,6 +46,12 @@ def async_redis(request: Request) -> Redis:
 def sampler(request: Request) -> Sampler:
     """The warm generators."""
     value: Sampler = request.app.state.sampler
+    return value
+
+
+def deliverer(request: Request) -> Deliverer:
+    """What delivers webhooks."""
+    value: Deliverer = request.app.state.deliverer
     return value
 
 
@@ -87,6 +94,7 @@ StorageDep = Annotated[Storage, Depends(storage)]
 QueueDep = Annotated[JobQueue, Depends(queue)]
 AsyncRedisDep = Annotated[Redis, Depends(async_redis)]
 SamplerDep = Annotated[Sampler, Depends(sampler)]
+DelivererDep = Annotated[Deliverer, Depends(deliverer)]
 RegistryDep = Annotated[Registry, Depends(registry)]
 ResolveDep = Annotated[Callable[[str | None], ModelCard], Depends(resolve)]
 LinksDep = Annotated[Links, Depends(links)]

@@ -18,15 +18,18 @@ from starlette.exceptions import HTTPException
 from app.methods import is_exact, methods_of
 from models.archive import DatasetError
 from models.checkpoint import CheckpointError
+from worker.addresses import Unresolved
 from worker.aliases import NothingToRollBack
 from worker.datasets import DatasetInUse, DatasetNotFound
 from worker.idempotency import KeyReused
 from worker.jobs import IllegalMove
 from worker.links import LinkRefused
 from worker.queue import QueueFull
+from worker.receivers import ReceiverRefused
 from worker.records import JobNotFound
 from worker.registry import InvalidReference, ModelNotFound, VersionInUse, WeightsDamaged
 from worker.storage import ObjectNotFound, StorageError, StorageFull
+from worker.webhooks import NothingAnnounced, NoWebhook
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
@@ -100,6 +103,10 @@ ANSWERS: dict[type[Exception], Answer] = {
     ObjectNotFound: Answer(404, "not_found", "There is no such file."),
     LinkRefused: Answer(403, "link_refused"),
     InvalidReference: Answer(422, "invalid_model_reference"),
+    NoWebhook: Answer(404, "webhook_not_found"),
+    NothingAnnounced: Answer(409, "nothing_announced"),
+    ReceiverRefused: Answer(422, "webhook_refused"),
+    Unresolved: Answer(422, "webhook_refused"),
     IllegalMove: Answer(409, "job_has_ended"),
     VersionInUse: Answer(409, "version_in_use"),
     NothingToRollBack: Answer(409, "nothing_to_roll_back"),

@@ -15,8 +15,10 @@ from app import docs, errors
 from app.auth import parse_keys
 from app.body import BodyLimits
 from app.request_id import RequestId
-from app.routers import datasets, generate, health, images, jobs, models, openai
+from app.routers import datasets, generate, health, images, jobs, models, openai, webhooks
 from app.sampling import Sampler
+from app.webhook_delivery import Deliverer
+from app.webhook_sender import Sender
 from worker.queue import JobQueue, open_queue
 from worker.reconciler import RECONCILE_S, reconcile_in_turn
 from worker.registry import Registry
@@ -44,6 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        webhooks=webhooks.sent,
         redirect_slashes=False,
         lifespan=_lifespan,
     )
@@ -51,12 +54,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.api_keys = parse_keys(settings.api_key_hashes)
     app.state.storage = storage
     app.state.queue = open_queue(settings, storage, patience_s=REDIS_PATIENCE_S)
+    app.state.deliverer = Deliverer(app.state.queue, Sender(app.state.queue.receivers))
     assert settings.redis_url is not None
     app.state.async_redis = AsyncRedis.from_url(
         settings.redis_url, decode_responses=True, socket_connect_timeout=REDIS_PATIENCE_S
     )
     app.state.sampler = Sampler(Registry(storage), settings.max_queue)
-    for part in (generate, openai, images, datasets, jobs, models, health):
+    for part in (generate, openai, images, datasets, jobs, webhooks, models, health):
         app.include_router(part.router)
     errors.install(app)
     docs.install(app)
@@ -76,6 +80,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     limiter.total_tokens += app.state.settings.max_queue
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_look_after, app.state.queue)
+        tasks.start_soon(app.state.deliverer.run)
         yield
         tasks.cancel_scope.cancel()
     await app.state.async_redis.aclose()

@@ -119,6 +119,8 @@ class JobView(BaseModel):
         path = f"/jobs/{record.id}"
         links = {"self": path, "cancel": f"{path}/cancel", "events": f"{path}/events"}
         links["artifacts"] = f"{path}/artifacts"
+        if record.request.webhook is not None:
+            links["webhook"] = f"{path}/webhook"
         fields = record.model_dump(exclude={"crashes"})
         return cls.model_validate({**fields, "queue_position": queue_position, "links": links})
 

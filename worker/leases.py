@@ -53,6 +53,10 @@ class Leases:
         """Whether this process is the one to see to a duty, which one does every `every_s`."""
         return bool(self.redis.set(f"vitrine:turn:{duty}", 1, nx=True, px=int(every_s * 1000)))
 
+    def end_turn(self, duty: str) -> None:
+        """This process has seen to it before its time was over; others may do so again."""
+        self.redis.delete(f"vitrine:turn:{duty}")
+
 
 def _lease_key(name: str) -> str:
     return f"vitrine:lease:{name}"

@@ -17,6 +17,7 @@ from worker.jobs import IllegalMove, JobProgress, JobRecord, JobStatus, after_de
 from worker.leases import Leases
 from worker.records import Records
 from worker.storage import ObjectExists, Storage, StorageError
+from worker.webhooks import Deliveries
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class Ledger:
     def __init__(self, storage: Storage, leases: Leases, events: Events) -> None:
         self.storage = storage
         self.records = Records(storage)
+        self.deliveries = Deliveries(storage)
         self.leases = leases
         self.events = events
 
@@ -145,4 +147,5 @@ class Ledger:
 
     def _close(self, record: JobRecord) -> None:
         self.events.keep(self.storage, record.id)
-        self.records.close(record.id)
+        self.deliveries.open(record)
+        self.records.close(record.id)  # last: until then, all of this is done again

@@ -17,6 +17,7 @@ from worker.events import Events
 from worker.jobs import JobRecord, JobStatus
 from worker.leases import Leases
 from worker.ledger import Ledger
+from worker.receivers import Receivers
 from worker.requests import JobRequest, JobType
 from worker.settings import Settings
 from worker.storage import Storage
@@ -41,6 +42,7 @@ class JobQueue:
         self.ledger = ledger
         self.leases = ledger.leases
         self.settings = settings
+        self.receivers = Receivers(private=settings.webhook_private)
         self.queue = Queue(
             QUEUE_NAME, connection=redis_binary, serializer=JSONSerializer, default_timeout=-1
         )
@@ -54,11 +56,14 @@ class JobQueue:
 
         Raises:
             QueueFull: `max_queued_jobs` jobs wait already.
+            ReceiverRefused, Unresolved: its webhook cannot be sent where it says.
         """
         if job_id is not None and (known := self.ledger.records.find(job_id)) is not None:
             return known
         if self.queue.count >= self.settings.max_queued_jobs:
             raise QueueFull(f"{self.settings.max_queued_jobs} jobs are waiting; try again later")
+        if request.webhook is not None:
+            self.receivers.check(request.webhook.url)
         record = JobRecord.new(job_type, request, job_id)
         if not self.ledger.create(record):
             return self.ledger.records.first(record.id)

@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
+from worker.announcements import WebhookField
 from worker.image_options import ImageOptions, OutputFormat
 
 JobType = Literal["train", "nas", "generate"]
@@ -83,6 +84,7 @@ class TrainJob(BaseModel):
     promote: AliasName | None = Field(
         default=None, description="Point this alias at the new version when it is registered."
     )
+    webhook: WebhookField = None
     metadata: dict[str, JsonValue] = Field(default_factory=dict, max_length=32)
 
     # The fields that change the preset's recipe, by the names that it gives them.
@@ -170,6 +172,7 @@ class NasJob(BaseModel):
     promote: AliasName | None = Field(
         default=None, description="Point this alias at the new version when it is registered."
     )
+    webhook: WebhookField = None
     metadata: dict[str, JsonValue] = Field(default_factory=dict, max_length=32)
 
     @model_validator(mode="after")
@@ -200,6 +203,8 @@ class GenerateJob(ImageOptions):
     seed: Annotated[int, Field(ge=0, lt=2**62)] | None = Field(
         default=None, description="Image i has seed + i. Fresh when absent."
     )
+
+    webhook: WebhookField = None
 
     @property
     def images(self) -> int:

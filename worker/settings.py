@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from worker.signing import parse_secrets
 
 GIB = 2**30
 
@@ -50,9 +52,21 @@ class Settings(BaseSettings):
         default=30, gt=0, allow_inf_nan=False, description="most of a training that is redone"
     )
     max_attempts: int = Field(default=3, ge=1, description="deaths of its process a job survives")
+    webhook_secret: str = Field(
+        default="", repr=False, description="whsec_…, comma-separated, newest first; unset: made"
+    )
+    webhook_private: bool = Field(
+        default=False, description="let webhooks go to http:// and to private addresses"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe message that is written"
     )
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _well_formed(cls, text: str) -> str:
+        parse_secrets(text)
+        return text
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> "Settings":

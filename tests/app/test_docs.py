@@ -84,6 +84,15 @@ def test_every_operation_documents_errors_as_problems(document: dict[str, Any]) 
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
+def test_what_receivers_of_webhooks_get_is_documented(document: dict[str, Any]) -> None:
+    operation = document["webhooks"]["job-ended"]["post"]
+    headers = {parameter["name"] for parameter in operation["parameters"]}
+    assert headers == {"webhook-id", "webhook-timestamp", "webhook-signature"}
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    assert schema == {"$ref": "#/components/schemas/JobView"}
+    assert list(operation["responses"]) == ["2XX"]
+
+
 def test_the_problem_schema_is_what_is_sent(client: TestClient, document: dict[str, Any]) -> None:
     sent = client.get("/nowhere").json()
     assert set(sent) == set(document["components"]["schemas"]["ProblemDetails"]["properties"])
