@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 from pydantic import ValidationError
 
 from app.auth import check_exposure, parse_keys
 from app.main import create_app
+from app.processes import APP, PATIENCE_S, serve_in_processes
 from worker.embedded import (
     DataFolderBusy,
     EmbeddedValkey,
@@ -75,16 +77,29 @@ def main() -> None:
 
 def serve(settings: Settings, listener: socket.socket) -> None:
     """Run the API over the Redis and storage that `settings` name, until a signal."""
-    app = create_app(settings)
     url = f"http://{settings.host}:{settings.port}"
-    config = uvicorn.Config(
+    key = " -H 'Authorization: Bearer <key>'" if settings.api_key_hashes else ""
+    ready = READY.format(url=url, key=key)
+    if settings.api_processes == 1:
+        Server(_config(settings, create_app(settings)), ready).run(sockets=[listener])
+        return
+    started = serve_in_processes(
+        settings, _config(settings, APP), listener, lambda: print(ready, flush=True)
+    )
+    if not started:
+        sys.exit("an API process did not start; its last words are above")
+
+
+def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
+        factory=isinstance(app, str),
+        workers=settings.api_processes,
         log_level=settings.log_level if settings.log_level == "debug" else "warning",
         timeout_graceful_shutdown=GRACE_S,
+        timeout_worker_healthcheck=PATIENCE_S,
         server_header=False,
     )
-    key = " -H 'Authorization: Bearer <key>'" if settings.api_key_hashes else ""
-    Server(config, READY.format(url=url, key=key)).run(sockets=[listener])
 
 
 @contextmanager

@@ -28,12 +28,17 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default=Path(".vitrine"), description="embedded mode's data")
     host: str = Field(default="127.0.0.1", description="address the API listens on")
     port: int = Field(default=8000, ge=1, le=65_535, description="port the API listens on")
+    api_processes: int = Field(
+        default=1, ge=1, le=64, description="API processes on one port, each with its own models"
+    )
     default_model: str = Field(default="fashion-mnist", description="what `{}` generates with")
     api_key_hashes: str = Field(default="", description="scope+scope:sha256hex, comma-separated")
     max_body_bytes: int = Field(default=2**20, ge=1024, description="of a JSON body")
     max_upload_bytes: int = Field(default=2 * GIB, ge=1024, description="of a zip")
     max_dataset_bytes: int = Field(default=20 * GIB, ge=1024, description="of a zip, unpacked")
-    max_queue: int = Field(default=64, ge=1, description="generate requests waiting at once")
+    max_queue: int = Field(
+        default=64, ge=1, description="generate requests waiting at once, for each API process"
+    )
     max_queued_jobs: int = Field(default=100, ge=1, description="jobs waiting at once")
     lease_s: float = Field(
         default=20, gt=0, allow_inf_nan=False, description="silence after which a job is lost"
