@@ -15,7 +15,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.errors import Problem
 
-Scope = Literal["generate", "manage"]
+Scope = Literal["generate", "manage", "metrics"]
 ApiKeys = dict[str, frozenset[str]]  # scopes by SHA-256 of the key
 
 bearer = HTTPBearer(auto_error=False, description="An API key.")
@@ -34,8 +34,8 @@ def parse_keys(text: str) -> ApiKeys:
         well_formed = len(digest) == 64 and all(c in "0123456789abcdef" for c in digest)
         if not well_formed or not scopes <= set(get_args(Scope)):
             raise ValueError(
-                "VITRINE_API_KEY_HASHES: each entry must be generate, manage or generate+manage,"
-                " a colon, and the SHA-256 of the key in lower-case hex"
+                "VITRINE_API_KEY_HASHES: each entry must be scopes (generate, manage, metrics)"
+                " joined by +, a colon, and the SHA-256 of the key in lower-case hex"
             )
         keys[digest] = scopes
     return keys
@@ -54,8 +54,8 @@ def check_exposure(host: str, keys: ApiKeys) -> None:
         )
 
 
-def require(scope: Scope) -> Callable[..., None]:
-    """A dependency that lets only keys with this scope through."""
+def require(*allowed: Scope) -> Callable[..., None]:
+    """A dependency that lets only keys with one of these scopes through."""
 
     def check(
         request: Request,
@@ -69,8 +69,8 @@ def require(scope: Scope) -> Callable[..., None]:
             problem = Problem(401, "unauthorized", "Send a valid key: Authorization: Bearer <key>.")
             problem.headers = {"WWW-Authenticate": "Bearer"}
             raise problem
-        if scope not in scopes:
-            raise Problem(403, "forbidden", f"This key lacks the scope {scope}.")
+        if scopes.isdisjoint(allowed):
+            raise Problem(403, "forbidden", f"This key lacks the scope {' or '.join(allowed)}.")
 
     return check
 

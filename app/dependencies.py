@@ -6,6 +6,7 @@ from fastapi import Depends, Header, Query, Request, params
 from redis.asyncio import Redis
 
 from app.errors import Problem
+from app.metrics import Metrics
 from app.sampling import Sampler
 from worker.datasets import DatasetStore
 from worker.queue import JobQueue
@@ -44,6 +45,12 @@ def sampler(request: Request) -> Sampler:
     return value
 
 
+def metrics(request: Request) -> Metrics:
+    """What this process observes."""
+    value: Metrics = request.app.state.metrics
+    return value
+
+
 def registry(request: Request) -> Registry:
     """The models."""
     return Registry(storage(request))
@@ -71,6 +78,7 @@ StorageDep = Annotated[Storage, Depends(storage)]
 QueueDep = Annotated[JobQueue, Depends(queue)]
 AsyncRedisDep = Annotated[Redis, Depends(async_redis)]
 SamplerDep = Annotated[Sampler, Depends(sampler)]
+MetricsDep = Annotated[Metrics, Depends(metrics)]
 RegistryDep = Annotated[Registry, Depends(registry)]
 DatasetsDep = Annotated[DatasetStore, Depends(datasets)]
 

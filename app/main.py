@@ -14,8 +14,10 @@ from redis.asyncio import Redis as AsyncRedis
 from app import docs, errors
 from app.auth import parse_keys
 from app.body import BodyLimits
+from app.metrics import Metrics
+from app.observe import Observe
 from app.request_id import RequestId
-from app.routers import datasets, generate, health, jobs, models
+from app.routers import datasets, generate, health, jobs, metrics, models
 from app.sampling import Sampler
 from worker.queue import JobQueue, open_queue
 from worker.reconciler import RECONCILE_S, reconcile_in_turn
@@ -55,9 +57,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.async_redis = AsyncRedis.from_url(
         settings.redis_url, decode_responses=True, socket_connect_timeout=REDIS_PATIENCE_S
     )
-    app.state.sampler = Sampler(Registry(storage), settings.max_queue)
-    for router in (generate.router, datasets.router, jobs.router, models.router, health.router):
-        app.include_router(router)
+    app.state.metrics = Metrics()
+    app.state.sampler = Sampler(Registry(storage), settings.max_queue, app.state.metrics)
+    for part in (generate, datasets, jobs, models, health, metrics):
+        app.include_router(part.router)
     errors.install(app)
     docs.install(app)
     app.add_middleware(
@@ -65,6 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
         max_json_bytes=settings.max_body_bytes,
         max_upload_bytes=settings.max_upload_bytes,
     )
+    app.add_middleware(Observe, metrics=app.state.metrics)
     app.add_middleware(RequestId)
     return app
 

@@ -9,15 +9,18 @@ import multiprocessing
 import os
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Callable
 
 import torch
 import uvicorn
 from fastapi import FastAPI
+from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from app.main import create_app
+from app.metrics import FOLDER
 from worker.processes import die_with_parent
 from worker.settings import Settings
 
@@ -54,6 +57,8 @@ class ApiProcesses(Multiprocess):
                 return
             self.processes[index] = Process(self.config, self.sockets)
             self.processes[index].start()
+            # It waits for nothing any more; what it has counted still counts.
+            mark_process_dead(process.pid)  # type: ignore[no-untyped-call] # it has no annotation
             logger.warning("API process %s has ended; starting another one", process.pid)
         if not self.ready and all(map(_serves, self.processes)):
             self.ready = True
@@ -77,10 +82,12 @@ def serve_in_processes(
     say_ready: Callable[[], None],
 ) -> bool:
     """Serve until a signal; whether the processes could be started at all."""
-    _hand_down(settings)
-    processes = ApiProcesses(config, listener, say_ready)
-    processes.run()
-    return not processes.failed
+    with tempfile.TemporaryDirectory(prefix="vitrine-metrics-") as folder:
+        os.environ[FOLDER] = folder
+        _hand_down(settings)
+        processes = ApiProcesses(config, listener, say_ready)
+        processes.run()
+        return not processes.failed
 
 
 def app_of_one_process() -> FastAPI:

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.app.exposition import value
 from tests.service import Service
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -61,20 +62,31 @@ def answers(service: Service) -> bool:
         return False
 
 
+def asked_for_models(service: Service) -> set[float]:
+    """How often, as each of several scrapes says, over connections of their own."""
+    texts = [httpx.get(f"{service.url}/metrics", timeout=10).text for _ in range(10)]
+    labels = {"method": "GET", "route": "/models", "status": "200"}
+    return {value(text, "vitrine_http_requests_total", **labels) for text in texts}
+
+
 def test_processes_share_the_work_and_come_back_when_killed(service: Service) -> None:
     assert service.wait_until_ready().count("Vitrine is ready") == 1
     first, second = api_processes(service)
     for frozen in (first, second):  # the other one answers alone
         os.kill(frozen, signal.SIGSTOP)
         assert all(answers(service) for _ in range(5))
+        assert httpx.get(f"{service.url}/models", timeout=10).status_code == 200
         os.kill(frozen, signal.SIGCONT)
     assert service.client.post("/generate", json={}).status_code == 200
+
+    assert asked_for_models(service) == {2}, "each process counts for itself"
 
     os.kill(first, signal.SIGKILL)
     assert all(answers(service) for _ in range(5))
     eventually(lambda: len(api_processes(service)) == 2, "the process was not started again")
     (third,) = api_processes(service) - {second}
     os.kill(second, signal.SIGSTOP)
+    assert asked_for_models(service) == {2}, "the counts died with the process"
     assert answers(service), "the new process does not serve"
     os.kill(second, signal.SIGCONT)
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Body, Depends, Header, Response
 from fastapi.openapi.models import Example
 
 from app.auth import require
-from app.dependencies import RegistryDep, SamplerDep, SettingsDep
+from app.dependencies import MetricsDep, RegistryDep, SamplerDep, SettingsDep
 from app.errors import Problem
 from app.schemas import GeneratedImage, GenerateRequest, GenerateResponse, Timing
 from models.images import (
@@ -45,6 +45,7 @@ def generate(
     registry: RegistryDep,
     sampler: SamplerDep,
     settings: SettingsDep,
+    metrics: MetricsDep,
     accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
 ) -> GenerateResponse | Response:
     """Generate product images. The same seed and version give the same bytes, at any `n`.
@@ -67,6 +68,7 @@ def generate(
         _file(pixels, request, output_format, _provenance(card, seed))
         for pixels, seed in zip(sampled.pixels, seeds, strict=True)
     ]
+    metrics.encode_seconds.observe(time.perf_counter() - started)
     if bare:
         return Response(files[0], media_type=MEDIA_TYPES[bare])
     data = [
