@@ -4,7 +4,6 @@ Without VITRINE_REDIS_URL and VITRINE_STORAGE_URL it starts all it needs: a real
 object store in a folder, and one worker process. With them set it is the production API.
 """
 
-import logging
 import signal
 import socket
 import sys
@@ -19,6 +18,7 @@ from pydantic import ValidationError
 from app.auth import check_exposure, parse_keys
 from app.main import create_app
 from app.processes import APP, PATIENCE_S, serve_in_processes
+from worker import logs
 from worker.embedded import (
     DataFolderBusy,
     EmbeddedValkey,
@@ -65,7 +65,7 @@ def main() -> None:
         sys.exit(explain(error))
     except ValueError as error:
         sys.exit(str(error))
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(name)s %(message)s")
+    logs.configure(settings)
     try:
         with _listen(settings) as listener, _backing(settings) as complete:
             serve(complete, listener)
@@ -96,6 +96,8 @@ def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
         factory=isinstance(app, str),
         workers=settings.api_processes,
         log_level=settings.log_level if settings.log_level == "debug" else "warning",
+        log_config=None,  # its lines are written as all others are
+        access_log=False,  # `app.observe` writes those
         timeout_graceful_shutdown=GRACE_S,
         timeout_worker_healthcheck=PATIENCE_S,
         server_header=False,

@@ -14,6 +14,7 @@ from redis.asyncio import Redis as AsyncRedis
 from app import docs, errors
 from app.auth import parse_keys
 from app.body import BodyLimits
+from app.event_stream import QUIET_S
 from app.metrics import Metrics
 from app.observe import Observe
 from app.request_id import RequestId
@@ -55,7 +56,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.queue = open_queue(settings, storage, patience_s=REDIS_PATIENCE_S)
     assert settings.redis_url is not None
     app.state.async_redis = AsyncRedis.from_url(
-        settings.redis_url, decode_responses=True, socket_connect_timeout=REDIS_PATIENCE_S
+        settings.redis_url,
+        decode_responses=True,
+        socket_connect_timeout=REDIS_PATIENCE_S,
+        socket_timeout=QUIET_S + 5,  # an event stream waits for that long without a word
     )
     app.state.metrics = Metrics()
     app.state.sampler = Sampler(Registry(storage), settings.max_queue, app.state.metrics)

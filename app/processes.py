@@ -21,6 +21,7 @@ from uvicorn.supervisors.multiprocess import Multiprocess, Process
 
 from app.main import create_app
 from app.metrics import FOLDER
+from worker import logs
 from worker.processes import die_with_parent
 from worker.settings import Settings
 
@@ -98,7 +99,7 @@ def app_of_one_process() -> FastAPI:
     # A process that outlived its supervisor would keep the port, and nobody would end it.
     die_with_parent(signal.SIGTERM, parent.pid)
     settings = Settings()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(name)s %(message)s")
+    logs.configure(settings)
     return create_app(settings)
 
 

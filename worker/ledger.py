@@ -137,6 +137,7 @@ class Ledger:
 
     def _append(self, record: JobRecord) -> JobRecord:
         self.records.append(record)
+        logger.info("job %s is %s, attempt %d", record.id, record.status, record.attempt)
         data: dict[str, JsonValue] = {"status": record.status, "attempt": record.attempt}
         told = self.events.add(record.id, "status", data)
         if record.terminal:

@@ -8,6 +8,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 GIB = 2**30
 
+LogFormat = Literal["text", "json"]
+
 
 class Settings(BaseSettings):
     """How this process runs; each field is the environment variable `VITRINE_` + its name."""
@@ -49,6 +51,9 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=3, ge=1, description="deaths of its process a job survives")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe message that is written"
+    )
+    log_format: LogFormat = Field(
+        default="text", description="of the lines on stderr, of the API and of workers"
     )
 
     @model_validator(mode="after")
