@@ -34,7 +34,11 @@ class Settings(BaseSettings):
         default=1, ge=1, le=64, description="API processes on one port, each with its own models"
     )
     default_model: str = Field(default="fashion-mnist", description="what `{}` generates with")
-    api_key_hashes: str = Field(default="", description="scope+scope:sha256hex, comma-separated")
+    api_key_hashes: str = Field(
+        default="",
+        description="scope+scope:sha256hex or scope+scope:sha256hex:last-day, comma-separated;"
+        " `python -m app.keys` makes them",
+    )
     max_body_bytes: int = Field(default=2**20, ge=1024, description="of a JSON body")
     max_upload_bytes: int = Field(default=2 * GIB, ge=1024, description="of a zip")
     max_dataset_bytes: int = Field(default=20 * GIB, ge=1024, description="of a zip, unpacked")
