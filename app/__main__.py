@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 
 from app.auth import check_exposure, parse_keys
+from app.hosts import allowed_hosts
 from app.main import create_app
 from app.processes import APP, PATIENCE_S, serve_in_processes
 from worker import logs
@@ -60,7 +61,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _end)
     try:
         settings = Settings()
-        check_exposure(settings.host, parse_keys(settings.api_key_hashes))
+        keys = parse_keys(settings.api_key_hashes)
+        check_exposure(settings.host, keys)
+        allowed_hosts(settings.allowed_hosts, settings.host, keyless=not keys)
     except ValidationError as error:
         sys.exit(explain(error))
     except ValueError as error:

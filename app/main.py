@@ -15,6 +15,7 @@ from app import docs, errors
 from app.auth import parse_keys
 from app.body import BodyLimits
 from app.event_stream import QUIET_S
+from app.hosts import Hosts, allowed_hosts
 from app.metrics import Metrics
 from app.observe import Observe
 from app.request_id import RequestId
@@ -72,6 +73,9 @@ def create_app(settings: Settings) -> FastAPI:
         max_json_bytes=settings.max_body_bytes,
         max_upload_bytes=settings.max_upload_bytes,
     )
+    keyless = not app.state.api_keys
+    hosts = allowed_hosts(settings.allowed_hosts, settings.host, keyless=keyless)
+    app.add_middleware(Hosts, allowed=hosts, keyless=keyless)
     app.add_middleware(Observe, metrics=app.state.metrics)
     app.add_middleware(RequestId)
     return app

@@ -30,6 +30,11 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default=Path(".vitrine"), description="embedded mode's data")
     host: str = Field(default="127.0.0.1", description="address the API listens on")
     port: int = Field(default=8000, ge=1, le=65_535, description="port the API listens on")
+    allowed_hosts: str = Field(
+        default="",
+        description="names in Host that are answered, comma-separated, *.example.com for all below"
+        " one; unset: loopback's without keys, any with keys; /health/ answers to any",
+    )
     api_processes: int = Field(
         default=1, ge=1, le=64, description="API processes on one port, each with its own models"
     )

@@ -46,7 +46,8 @@ def listen(settings: Settings, registry: Registry) -> Iterator[Listen]:  # noqa:
     with ExitStack() as stack:
 
         def start(api_key_hashes: str) -> httpx.Client:
-            app = create_app(settings.model_copy(update={"api_key_hashes": api_key_hashes}))
+            changes = {"api_key_hashes": api_key_hashes, "allowed_hosts": ""}
+            app = create_app(settings.model_copy(update=changes))
             stack.callback(disconnect, app)
             return stack.enter_context(listening(app))
 
