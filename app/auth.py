@@ -100,9 +100,14 @@ def require(*allowed: Scope) -> Callable[..., None]:
     return check
 
 
+def digest_of(key: str) -> str:
+    """What is known of a key in place of itself."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
 def find_key(keys: ApiKeys, key: str) -> Key | None:
     """What is known of a key that is valid now."""
-    digest = hashlib.sha256(key.encode()).hexdigest()
+    digest = digest_of(key)
     # Every entry is compared, in constant time each, so that timing tells nothing of the keys.
     matches = [each for known, each in keys.items() if hmac.compare_digest(known, digest)]
     return matches[0] if matches and not matches[0].has_expired else None

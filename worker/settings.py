@@ -44,6 +44,12 @@ class Settings(BaseSettings):
         description="scope+scope:sha256hex or scope+scope:sha256hex:last-day, comma-separated;"
         " `python -m app.keys` makes them",
     )
+    rate_limit: str = Field(
+        default="",
+        pattern=r"^([1-9][0-9]{0,4}/(second|minute|hour|day))?$",
+        description="requests for each key, or each address without keys, as in 600/minute, over"
+        " all API processes; unset: no limit",
+    )
     max_body_bytes: int = Field(default=2**20, ge=1024, description="of a JSON body")
     max_upload_bytes: int = Field(default=2 * GIB, ge=1024, description="of a zip")
     max_dataset_bytes: int = Field(default=20 * GIB, ge=1024, description="of a zip, unpacked")
