@@ -96,12 +96,15 @@ def test_processes_share_the_work_and_come_back_when_killed(service: Service) ->
     eventually(lambda: not any(map(lives, everything)), "something was left behind", 5)
 
 
-def test_processes_end_with_a_supervisor_that_is_killed(redis_url: str, storage_url: str) -> None:
+def test_processes_end_with_a_supervisor_that_is_killed(
+    redis_url: str, storage_url: str, tmp_path: Path
+) -> None:
     service = Service(
         {
             "VITRINE_API_PROCESSES": "2",
             "VITRINE_REDIS_URL": redis_url,
             "VITRINE_STORAGE_URL": storage_url,
+            "TMPDIR": str(tmp_path),  # what it cannot take away any more stays in there
         }
     )
     service.wait_until_ready()
