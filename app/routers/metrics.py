@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 router = APIRouter(tags=["health"])
 
-REDIS_PATIENCE_S = 1.5  # the answer is due within 2 s, with Redis or without
+REDIS_PATIENCE_S = 1.2  # the answer is due within 2 s, with Redis or without
 
 
 @router.get(

@@ -92,11 +92,11 @@ def test_without_redis_all_pass_and_hardly_wait(serve: Serve, tmp_path: Path) ->
         os.kill(valkey.pid, signal.SIGSTOP)  # takes connections, and answers nothing
         started = time.monotonic()
         assert client.get("/models").status_code == 200
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 1.5
         started = time.monotonic()
         for _ in range(10):
             assert client.get("/models").status_code == 200
-        assert time.monotonic() - started < 1, "each request waits for Redis"
+        assert time.monotonic() - started < 2, "each request waits for Redis"
         os.kill(valkey.pid, signal.SIGCONT)
 
 
