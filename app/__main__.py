@@ -4,7 +4,6 @@ Without VITRINE_REDIS_URL and VITRINE_STORAGE_URL it starts all it needs: a real
 object store in a folder, and one worker process. With them set it is the production API.
 """
 
-import logging
 import signal
 import socket
 import sys
@@ -13,10 +12,14 @@ from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 from pydantic import ValidationError
 
 from app.auth import check_exposure, parse_keys
+from app.hosts import allowed_hosts
 from app.main import create_app
+from app.processes import APP, PATIENCE_S, serve_in_processes
+from worker import logs
 from worker.embedded import (
     DataFolderBusy,
     EmbeddedValkey,
@@ -58,12 +61,14 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _end)
     try:
         settings = Settings()
-        check_exposure(settings.host, parse_keys(settings.api_key_hashes))
+        keys = parse_keys(settings.api_key_hashes)
+        check_exposure(settings.host, keys)
+        allowed_hosts(settings.allowed_hosts, settings.host, keyless=not keys)
     except ValidationError as error:
         sys.exit(explain(error))
     except ValueError as error:
         sys.exit(str(error))
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(name)s %(message)s")
+    logs.configure(settings)
     try:
         with _listen(settings) as listener, _backing(settings) as complete:
             serve(complete, listener)
@@ -75,16 +80,31 @@ def main() -> None:
 
 def serve(settings: Settings, listener: socket.socket) -> None:
     """Run the API over the Redis and storage that `settings` name, until a signal."""
-    app = create_app(settings)
     url = f"http://{settings.host}:{settings.port}"
-    config = uvicorn.Config(
+    key = " -H 'Authorization: Bearer <key>'" if settings.api_key_hashes else ""
+    ready = READY.format(url=url, key=key)
+    if settings.api_processes == 1:
+        Server(_config(settings, create_app(settings)), ready).run(sockets=[listener])
+        return
+    started = serve_in_processes(
+        settings, _config(settings, APP), listener, lambda: print(ready, flush=True)
+    )
+    if not started:
+        sys.exit("an API process did not start; its last words are above")
+
+
+def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
+        factory=isinstance(app, str),
+        workers=settings.api_processes,
         log_level=settings.log_level if settings.log_level == "debug" else "warning",
+        log_config=None,  # its lines are written as all others are
+        access_log=False,  # `app.observe` writes those
         timeout_graceful_shutdown=GRACE_S,
+        timeout_worker_healthcheck=PATIENCE_S,
         server_header=False,
     )
-    key = " -H 'Authorization: Bearer <key>'" if settings.api_key_hashes else ""
-    Server(config, READY.format(url=url, key=key)).run(sockets=[listener])
 
 
 @contextmanager

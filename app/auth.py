@@ -1,22 +1,40 @@
 """Who may call what: API keys, known by their SHA-256 and the scopes they carry.
 
-`VITRINE_API_KEY_HASHES` holds entries `scope+scope:sha256hex`, separated by commas. Without any the
-service serves loopback only, and asks nobody for a key.
+`VITRINE_API_KEY_HASHES` holds entries `scope+scope:sha256hex`, separated by commas, each with or
+without `:2027-01-31`, its last day; `python -m app.keys` makes them. Without any the service serves
+loopback only, and asks nobody for a key.
 """
 
 import hashlib
 import hmac
 import ipaddress
+import re
 from collections.abc import Callable
-from typing import Annotated, Literal, get_args
+from datetime import UTC, date, datetime
+from typing import Annotated, Literal, NamedTuple, get_args
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.errors import Problem
 
-Scope = Literal["generate", "manage"]
-ApiKeys = dict[str, frozenset[str]]  # scopes by SHA-256 of the key
+Scope = Literal["generate", "manage", "metrics"]
+DIGEST = re.compile("[0-9a-f]{64}")
+
+
+class Key(NamedTuple):
+    """What is known of a key beside its hash."""
+
+    scopes: frozenset[str]
+    expires: date | None  # its last day, UTC
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether its last day is over."""
+        return self.expires is not None and datetime.now(UTC).date() > self.expires
+
+
+ApiKeys = dict[str, Key]  # by SHA-256 of the key
 
 bearer = HTTPBearer(auto_error=False, description="An API key.")
 
@@ -27,18 +45,25 @@ def parse_keys(text: str) -> ApiKeys:
     Raises:
         ValueError: an entry is not of the form above.
     """
-    keys: ApiKeys = {}
-    for entry in filter(None, (part.strip() for part in text.split(","))):
-        scopes_text, _, digest = entry.partition(":")
-        scopes = frozenset(scopes_text.split("+"))
-        well_formed = len(digest) == 64 and all(c in "0123456789abcdef" for c in digest)
-        if not well_formed or not scopes <= set(get_args(Scope)):
-            raise ValueError(
-                "VITRINE_API_KEY_HASHES: each entry must be generate, manage or generate+manage,"
-                " a colon, and the SHA-256 of the key in lower-case hex"
-            )
-        keys[digest] = scopes
-    return keys
+    return dict(_parse(entry) for part in text.split(",") if (entry := part.strip()))
+
+
+def _parse(entry: str) -> tuple[str, Key]:
+    scopes_text, _, rest = entry.partition(":")
+    digest, has_day, day = rest.partition(":")
+    scopes = frozenset(scopes_text.split("+"))
+    try:
+        expires = date.fromisoformat(day) if has_day else None
+        if not DIGEST.fullmatch(digest) or not scopes <= set(get_args(Scope)):
+            raise ValueError
+    except ValueError:
+        # Of neither error is a word repeated: what was meant to be a hash may be a key.
+        raise ValueError(
+            "VITRINE_API_KEY_HASHES: each entry must be scopes (generate, manage, metrics)"
+            " joined by +, a colon, the SHA-256 of the key in lower-case hex and, where it is to"
+            " expire, a colon and its last day, as in 2027-01-31"
+        ) from None
+    return digest, Key(scopes, expires)
 
 
 def check_exposure(host: str, keys: ApiKeys) -> None:
@@ -54,7 +79,7 @@ def check_exposure(host: str, keys: ApiKeys) -> None:
         )
 
 
-def require(*scopes: Scope) -> Callable[..., None]:
+def require(*allowed: Scope) -> Callable[..., None]:
     """A dependency that lets only keys with one of these scopes through."""
 
     def check(
@@ -64,23 +89,29 @@ def require(*scopes: Scope) -> Callable[..., None]:
         keys: ApiKeys = request.app.state.api_keys
         if not keys:
             return
-        held = _scopes(keys, credentials.credentials) if credentials else None
-        if held is None:
+        key = find_key(keys, credentials.credentials) if credentials else None
+        if key is None:
             problem = Problem(401, "unauthorized", "Send a valid key: Authorization: Bearer <key>.")
             problem.headers = {"WWW-Authenticate": "Bearer"}
             raise problem
-        request.state.scopes = held
-        if not held & set(scopes):
-            raise Problem(403, "forbidden", f"This key lacks the scope {' or '.join(scopes)}.")
+        request.state.scopes = key.scopes
+        if key.scopes.isdisjoint(allowed):
+            raise Problem(403, "forbidden", f"This key lacks the scope {' or '.join(allowed)}.")
 
     return check
 
 
-def _scopes(keys: ApiKeys, key: str) -> frozenset[str] | None:
-    digest = hashlib.sha256(key.encode()).hexdigest()
+def digest_of(key: str) -> str:
+    """What is known of a key in place of itself."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def find_key(keys: ApiKeys, key: str) -> Key | None:
+    """What is known of a key that is valid now."""
+    digest = digest_of(key)
     # Every entry is compared, in constant time each, so that timing tells nothing of the keys.
-    matches = [scopes for known, scopes in keys.items() if hmac.compare_digest(known, digest)]
-    return matches[0] if matches else None
+    matches = [each for known, each in keys.items() if hmac.compare_digest(known, digest)]
+    return matches[0] if matches and not matches[0].has_expired else None
 
 
 def _is_loopback(host: str) -> bool:

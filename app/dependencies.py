@@ -7,6 +7,7 @@ from fastapi import Depends, Header, Query, Request, params
 from redis.asyncio import Redis
 
 from app.errors import Problem
+from app.metrics import Metrics
 from app.negotiation import preferred
 from app.sampling import Sampler
 from app.webhook_delivery import Deliverer
@@ -55,6 +56,12 @@ def deliverer(request: Request) -> Deliverer:
     return value
 
 
+def metrics(request: Request) -> Metrics:
+    """What this process observes."""
+    value: Metrics = request.app.state.metrics
+    return value
+
+
 def registry(request: Request) -> Registry:
     """The models."""
     return Registry(storage(request))
@@ -95,6 +102,7 @@ QueueDep = Annotated[JobQueue, Depends(queue)]
 AsyncRedisDep = Annotated[Redis, Depends(async_redis)]
 SamplerDep = Annotated[Sampler, Depends(sampler)]
 DelivererDep = Annotated[Deliverer, Depends(deliverer)]
+MetricsDep = Annotated[Metrics, Depends(metrics)]
 RegistryDep = Annotated[Registry, Depends(registry)]
 ResolveDep = Annotated[Callable[[str | None], ModelCard], Depends(resolve)]
 LinksDep = Annotated[Links, Depends(links)]

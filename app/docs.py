@@ -13,9 +13,9 @@ from app.errors import MEDIA_TYPE, OPENAI, OpenAIError, ProblemDetails
 
 STATIC = Path(__file__).parent / "static"
 ERRORS = {
-    "400": "Malformed request",
+    "400": "Malformed request, or a host name that is not ours",
     "401": "No key, or not a valid one",
-    "403": "The key lacks the scope",
+    "403": "The key lacks the scope, or a page of another origin asks",
     "404": "No such thing",
     "406": "None of the accepted media types is offered",
     "409": "In conflict with the present state",

@@ -11,11 +11,26 @@ from fastapi import FastAPI
 from redis import RedisError
 from redis.asyncio import Redis as AsyncRedis
 
-from app import docs, errors
-from app.auth import parse_keys
+from app import docs, errors, rate_limits
+from app.auth import ApiKeys, parse_keys
 from app.body import BodyLimits
+from app.event_stream import QUIET_S
+from app.hosts import Hosts, allowed_hosts
+from app.metrics import Metrics
+from app.observe import Observe
+from app.rate_limits import RateLimits
 from app.request_id import RequestId
-from app.routers import datasets, generate, health, images, jobs, models, openai, webhooks
+from app.routers import (
+    datasets,
+    generate,
+    health,
+    images,
+    jobs,
+    metrics,
+    models,
+    openai,
+    webhooks,
+)
 from app.sampling import Sampler
 from app.webhook_delivery import Deliverer
 from app.webhook_sender import Sender
@@ -57,20 +72,38 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.deliverer = Deliverer(app.state.queue, Sender(app.state.queue.receivers))
     assert settings.redis_url is not None
     app.state.async_redis = AsyncRedis.from_url(
-        settings.redis_url, decode_responses=True, socket_connect_timeout=REDIS_PATIENCE_S
+        settings.redis_url,
+        decode_responses=True,
+        socket_connect_timeout=REDIS_PATIENCE_S,
+        socket_timeout=QUIET_S + 5,  # an event stream waits for that long without a word
     )
-    app.state.sampler = Sampler(Registry(storage), settings.max_queue)
-    for part in (generate, openai, images, datasets, jobs, webhooks, models, health):
+    app.state.limits_redis = rate_limits.connect(settings.redis_url)
+    app.state.metrics = Metrics()
+    app.state.sampler = Sampler(Registry(storage), settings.max_queue, app.state.metrics)
+    routes = (generate, openai, images, datasets, jobs, webhooks, models, health, metrics)
+    for part in routes:
         app.include_router(part.router)
     errors.install(app)
     docs.install(app)
+    _add_middleware(app, settings)
+    return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings) -> None:
+    """From the innermost to the outermost."""
+    keys: ApiKeys = app.state.api_keys
     app.add_middleware(
         BodyLimits,
         max_json_bytes=settings.max_body_bytes,
         max_upload_bytes=settings.max_upload_bytes,
     )
+    if settings.rate_limit:
+        redis = app.state.limits_redis
+        app.add_middleware(RateLimits, limit=settings.rate_limit, redis=redis, keys=keys)
+    hosts = allowed_hosts(settings.allowed_hosts, settings.host, keyless=not keys)
+    app.add_middleware(Hosts, allowed=hosts, keyless=not keys)
+    app.add_middleware(Observe, metrics=app.state.metrics)
     app.add_middleware(RequestId)
-    return app
 
 
 @asynccontextmanager
@@ -84,6 +117,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         tasks.cancel_scope.cancel()
     await app.state.async_redis.aclose()
+    await app.state.limits_redis.aclose()
 
 
 async def _look_after(queue: JobQueue) -> None:

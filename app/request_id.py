@@ -6,6 +6,8 @@ import secrets
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from worker import logs
+
 SANE = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 
 
@@ -22,6 +24,8 @@ class RequestId:
         sent = Headers(scope=scope).get("x-request-id", "")
         request_id = sent if SANE.fullmatch(sent) else f"req_{secrets.token_hex(8)}"
         scope.setdefault("state", {})["request_id"] = request_id
+        # Left set: what the server says of a fault, outside all middleware, is about it too.
+        logs.request_id.set(request_id)
 
         async def with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import Problem
+from app.metrics import Metrics
 from models.checkpoint import Model, load_model
 from models.sample import sample
 from worker.model_versions import ModelCard
@@ -31,8 +32,9 @@ class Sampled:
 class Sampler:
     """Samples from any registered version; the torch threads serve one request at a time."""
 
-    def __init__(self, registry: Registry, max_queue: int) -> None:
+    def __init__(self, registry: Registry, max_queue: int, metrics: Metrics) -> None:
         self.registry = registry
+        self.metrics = metrics
         self._places = threading.BoundedSemaphore(max_queue)
         self._lane = threading.Lock()
         self._loading = threading.Lock()
@@ -53,6 +55,7 @@ class Sampler:
             started = time.perf_counter()
             pixels = sample(self.model(card).generator, seeds, labels, truncation)
         ended = time.perf_counter()
+        self.metrics.sampled(card.name, len(seeds), started - queued, ended - started)
         return Sampled(pixels, 1000 * (started - queued), 1000 * (ended - started))
 
     def model(self, card: ModelCard) -> Model:
@@ -70,6 +73,7 @@ class Sampler:
         if not self._places.acquire(blocking=False):
             raise Problem(429, "queue_full", "Too many requests are waiting; try again shortly.")
         try:
-            yield
+            with self.metrics.waiting.track_inprogress():
+                yield
         finally:
             self._places.release()

@@ -64,7 +64,12 @@ def storage(storage_url: str) -> Storage:
 @pytest.fixture
 def settings(redis_url: str, storage_url: str) -> Settings:
     """Of a service on these."""
-    return Settings(redis_url=redis_url, storage_url=storage_url, checkpoint_every_s=0.5)
+    return Settings(
+        redis_url=redis_url,
+        storage_url=storage_url,
+        checkpoint_every_s=0.5,
+        allowed_hosts="testserver",  # as Starlette's TestClient calls it
+    )
 
 
 @pytest.fixture

@@ -53,12 +53,13 @@ class Service:
             assert lines[-1], self.process.communicate()
         return "".join(lines)
 
-    def interrupt(self) -> None:
-        """Ctrl-C; returns when the service has ended, cleanly."""
+    def interrupt(self) -> str:
+        """Ctrl-C; returns what the service has logged when it has ended, cleanly."""
         self.process.send_signal(signal.SIGINT)
         _, errors = self.process.communicate(timeout=30)
         assert self.process.returncode == 0, errors
         assert "Traceback" not in errors
+        return errors
 
     def close(self) -> None:
         """End whatever still runs."""

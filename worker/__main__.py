@@ -5,7 +5,6 @@ With `--embedded` and the number of the process that started it, it also ends wh
 and leaves it, as it answers requests on the same cores, the first turn.
 """
 
-import logging
 import os
 import signal
 import sys
@@ -13,6 +12,7 @@ import sys
 from pydantic import ValidationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from worker import logs
 from worker.processes import die_with_parent
 from worker.queue import open_queue
 from worker.settings import Settings, explain
@@ -32,7 +32,7 @@ def main() -> int:
         settings = Settings()
     except ValidationError as error:
         sys.exit(explain(error))
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(name)s %(message)s")
+    logs.configure(settings)
     if settings.redis_url is None or settings.storage_url is None:
         sys.exit("python -m worker needs VITRINE_REDIS_URL and VITRINE_STORAGE_URL")
     try:

@@ -48,13 +48,15 @@ class Events:
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
 
-    def add(self, job_id: str, kind: Kind, data: Mapping[str, JsonValue]) -> None:
-        """Append one; without Redis it is lost."""
+    def add(self, job_id: str, kind: Kind, data: Mapping[str, JsonValue]) -> bool:
+        """Append one; without Redis it is lost. Whether it was appended."""
         fields: dict[EncodableT, EncodableT] = {"kind": kind, "data": json.dumps(data)}
         try:
             self.redis.xadd(stream_key(job_id), fields, maxlen=MOST, approximate=True)
         except RedisError:
             logger.warning("Redis is away: an event of %s is lost", job_id)
+            return False
+        return True
 
     def read(self, job_id: str) -> list[Event]:
         """Those in Redis, oldest first: all of a job that lives, or has ended lately."""

@@ -10,6 +10,7 @@ from rq.executions import Execution
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
+from worker import logs
 from worker.processes import die_with_parent
 from worker.queue import QUEUE_NAME
 from worker.settings import Settings
@@ -20,6 +21,7 @@ def main(worker_name: str, delivery_id: str, execution_id: str, parent: str) -> 
     # Before all else: a horse that outlived its worker would be a second one at its job.
     die_with_parent(signal.SIGKILL, int(parent))
     settings = Settings()
+    logs.configure(settings)
     assert settings.redis_url is not None
     connection = Redis.from_url(settings.redis_url)
     queue = Queue(QUEUE_NAME, connection=connection, serializer=JSONSerializer)
@@ -30,6 +32,7 @@ def main(worker_name: str, delivery_id: str, execution_id: str, parent: str) -> 
         worker.execution = Execution.fetch(execution_id, job.id, connection=connection)
     except (NoSuchJobError, ValueError):  # RQ's words for a missing execution
         sys.exit("Redis has lost the delivery; the ledger will send the job again")
+    logs.job_id.set(str(job.args[0]))
     worker.main_work_horse(job, queue)
 
 

@@ -8,6 +8,7 @@ from redis import Redis
 
 FIRST_SEEN = "vitrine:first-seen"  # by Redis's clock; gone when Redis was wiped
 PROGRESS_KEPT_MS = 86_400_000
+SHOWN = "vitrine:shown"  # the names of all whose progress is known
 
 
 class Leases:
@@ -23,11 +24,15 @@ class Leases:
             pipeline.set(_lease_key(name), 1, px=int(self.lease_s * 1000))
             if progress is not None:
                 pipeline.set(_progress_key(name), progress, px=PROGRESS_KEPT_MS)
+                pipeline.sadd(SHOWN, name)
             pipeline.execute()
 
     def drop(self, name: str) -> None:
         """The process of this name has ended, or is known to be dead before its lease runs out."""
-        self.redis.delete(_lease_key(name), _progress_key(name))
+        with self.redis.pipeline(transaction=False) as pipeline:
+            pipeline.delete(_lease_key(name), _progress_key(name))
+            pipeline.srem(SHOWN, name)
+            pipeline.execute()
 
     def is_held(self, name: str) -> bool:
         """Whether the process of this name has shown within the lease's time that it lives."""
@@ -37,6 +42,14 @@ class Leases:
         """What the process of this name has shown last."""
         shown = self.redis.get(_progress_key(name))
         return None if shown is None else str(shown)
+
+    def all_progress(self) -> list[str]:
+        """What all processes that live have shown last."""
+        names = [str(name) for name in self.redis.smembers(SHOWN)]
+        living = [name for name in names if self.is_held(name)]
+        if gone := set(names) - set(living):
+            self.redis.srem(SHOWN, *gone)
+        return [shown for name in living if (shown := self.progress(name)) is not None]
 
     def can_be_judged(self) -> bool:
         """Whether a missing lease means a death.

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import suppress
 
+from pydantic import JsonValue
 from redis import RedisError
 
 from worker.events import Events
@@ -17,6 +18,7 @@ from worker.jobs import IllegalMove, JobProgress, JobRecord, JobStatus, after_de
 from worker.leases import Leases
 from worker.records import Records
 from worker.storage import ObjectExists, Storage, StorageError
+from worker.tallies import count_end
 from worker.webhooks import Deliveries
 
 logger = logging.getLogger(__name__)
@@ -137,8 +139,12 @@ class Ledger:
 
     def _append(self, record: JobRecord) -> JobRecord:
         self.records.append(record)
-        self.events.add(record.id, "status", {"status": record.status, "attempt": record.attempt})
+        logger.info("job %s is %s, attempt %d", record.id, record.status, record.attempt)
+        data: dict[str, JsonValue] = {"status": record.status, "attempt": record.attempt}
+        told = self.events.add(record.id, "status", data)
         if record.terminal:
+            if told:  # else Redis is away, and need not be waited for a second time
+                count_end(self.events.redis, record)
             try:
                 self._close(record)
             except StorageError:

@@ -10,6 +10,8 @@ from worker.signing import parse_secrets
 
 GIB = 2**30
 
+LogFormat = Literal["text", "json"]
+
 
 class Settings(BaseSettings):
     """How this process runs; each field is the environment variable `VITRINE_` + its name."""
@@ -30,8 +32,26 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default=Path(".vitrine"), description="embedded mode's data")
     host: str = Field(default="127.0.0.1", description="address the API listens on")
     port: int = Field(default=8000, ge=1, le=65_535, description="port the API listens on")
+    allowed_hosts: str = Field(
+        default="",
+        description="names in Host that are answered, comma-separated, *.example.com for all below"
+        " one; unset: loopback's without keys, any with keys; /health/ answers to any",
+    )
+    api_processes: int = Field(
+        default=1, ge=1, le=64, description="API processes on one port, each with its own models"
+    )
     default_model: str = Field(default="fashion-mnist", description="what `{}` generates with")
-    api_key_hashes: str = Field(default="", description="scope+scope:sha256hex, comma-separated")
+    api_key_hashes: str = Field(
+        default="",
+        description="scope+scope:sha256hex or scope+scope:sha256hex:last-day, comma-separated;"
+        " `python -m app.keys` makes them",
+    )
+    rate_limit: str = Field(
+        default="",
+        pattern=r"^([1-9][0-9]{0,4}/(second|minute|hour|day))?$",
+        description="requests for each key, or each address without keys, as in 600/minute, over"
+        " all API processes; unset: no limit",
+    )
     max_body_bytes: int = Field(default=2**20, ge=1024, description="of a JSON body")
     max_upload_bytes: int = Field(default=2 * GIB, ge=1024, description="of a zip")
     max_dataset_bytes: int = Field(default=20 * GIB, ge=1024, description="of a zip, unpacked")
@@ -43,7 +63,9 @@ class Settings(BaseSettings):
     link_ttl_s: int = Field(
         default=3600, ge=60, le=604_800, description="for which links to images work"
     )
-    max_queue: int = Field(default=64, ge=1, description="generate requests waiting at once")
+    max_queue: int = Field(
+        default=64, ge=1, description="generate requests waiting at once, for each API process"
+    )
     max_queued_jobs: int = Field(default=100, ge=1, description="jobs waiting at once")
     lease_s: float = Field(
         default=20, gt=0, allow_inf_nan=False, description="silence after which a job is lost"
@@ -60,6 +82,9 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe message that is written"
+    )
+    log_format: LogFormat = Field(
+        default="text", description="of the lines on stderr, of the API and of workers"
     )
 
     @field_validator("webhook_secret")

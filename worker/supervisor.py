@@ -23,6 +23,7 @@ from rq.executions import Execution
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
+from worker import logs
 from worker.jobs import now
 from worker.queue import HELP_TASK, QUEUE_NAME, JobQueue
 from worker.reconciler import RECONCILE_S, reconcile_in_turn
@@ -71,6 +72,14 @@ class JobWorker(Worker):
         super().run_maintenance_tasks()  # type: ignore[no-untyped-call] # RQ has no annotation
         worker_registration.register(self)
         self._reconcile()
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """RQ's own; whatever is logged meanwhile is about this job."""
+        token = logs.job_id.set(str(job.args[0]))
+        try:
+            super().execute_job(job, queue)
+        finally:
+            logs.job_id.reset(token)
 
     def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
         """Every few seconds while a horse works: kill it when it has gone silent."""

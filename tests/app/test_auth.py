@@ -1,6 +1,7 @@
 """API keys: known by their hashes, limited by their scopes."""
 
 import hashlib
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -62,23 +63,25 @@ def test_a_key_opens_what_its_scopes_say(guarded: TestClient) -> None:
     assert guarded.put(alias, json={"version": 1}, headers=owner).status_code == 200
 
 
+def every_route(app: FastAPI) -> list[tuple[str, set[str]]]:
+    """Path and methods of all routes; what is mounted as a whole has the methods of none."""
+    found: list[tuple[str, set[str]]] = []
+    for route in app.routes:
+        included = getattr(route, "original_router", None)
+        inner: list[Any] = [route] if included is None else included.routes
+        found += [(each.path, set(getattr(each, "methods", None) or ())) for each in inner]
+    return found
+
+
 def test_every_route_outside_the_open_ones_wants_a_key(guarded: TestClient) -> None:
-    paths = guarded.get("/openapi.json").json()["paths"]
-    closed = [
-        (method, path)
-        for path, operations in paths.items()
-        for method in operations
-        if not path.startswith(OPEN)
-    ]
-    assert len(closed) >= 16
-    # Routes that the document leaves out are none but the open ones.
     app = guarded.app
     assert isinstance(app, FastAPI)
-    own = [path for route in app.routes if (path := getattr(route, "path", None))]
-    assert all(path.startswith(OPEN) for path in own)
-    included = [route.original_router for route in app.routes if hasattr(route, "original_router")]
-    assert sum(len(router.routes) for router in included) == sum(map(len, paths.values()))
-    for method, path in closed:
+    routes = every_route(app)
+    documented = guarded.get("/openapi.json").json()["paths"]
+    assert set(documented) <= {path for path, _ in routes}
+    closed = [(path, methods) for path, methods in routes if not path.startswith(OPEN)]
+    assert len(closed) >= 20
+    for path, methods in closed:
         url = path.format(
             job_id=JOB,
             dataset_id="ds_00000000000000sample",
@@ -87,8 +90,12 @@ def test_every_route_outside_the_open_ones_wants_a_key(guarded: TestClient) -> N
             alias="production",
             file="curves.png",
         )
-        response = guarded.request(method, url)
-        assert (path, response.status_code) == (path, 401)
+        assert methods, f"{path} is an application of its own"
+        for method in methods:
+            assert (path, guarded.request(method, url).status_code) == (path, 401)
+        for method in {"HEAD", "OPTIONS"} - methods:
+            response = guarded.request(method, url)
+            assert (path, response.status_code) in ((path, 401), (path, 405))
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/docs", "/openapi.json"])
@@ -110,7 +117,16 @@ def test_this_machine_is_served_without_keys(host: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["my-secret", "generate:abc", f"admin:{'0' * 64}", f":{'0' * 64}", f"generate:{'G' * 64}"],
+    [
+        "my-secret",
+        "generate:abc",
+        f"admin:{'0' * 64}",
+        f":{'0' * 64}",
+        f"generate:{'G' * 64}",
+        f"generate:{'0' * 64}:soon",
+        f"generate:{'0' * 64}:2027-02-30",
+        f"generate:{'0' * 64}:",
+    ],
 )
 def test_a_malformed_entry_is_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(ValueError, match="each entry must be") as error:

@@ -1,0 +1,146 @@
+"""What the API counts and times, for Prometheus.
+
+With several API processes each writes into files of its own in a folder that they share
+(prometheus_client's multi-process mode), so that whichever is asked answers for all of them. What
+concerns jobs comes from Redis at the moment of the question: workers may be anywhere.
+"""
+
+import os
+from collections.abc import Iterator
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from worker.figures import Figures
+from worker.tallies import BOUNDS_S, Tallies
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is imported
+SHORT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+REQUEST_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+MOST_MODELS = 200  # series of their own; further models are counted together
+
+
+class Metrics:
+    """Everything that one API process observes."""
+
+    def __init__(self) -> None:
+        # A second series for each, which Prometheus does not use.
+        disable_created_metrics()  # type: ignore[no-untyped-call] # it has no annotation
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "vitrine_http_requests",
+            "HTTP requests answered.",
+            ["method", "route", "status"],
+            registry=registry,
+        )
+        self.request_seconds = Histogram(
+            "vitrine_http_request_duration_seconds",
+            "From a request's headers to the last byte of its answer.",
+            ["method", "route"],
+            buckets=REQUEST_S,
+            registry=registry,
+        )
+        self.queue_seconds = _times("queue", "A generate request's wait for its turn.", registry)
+        self.compute_seconds = _times("compute", "Forward passes of generators.", registry)
+        self.encode_seconds = _times("encode", "Enhancing and encoding of images.", registry)
+        self.batch_images = Histogram(
+            "vitrine_generate_batch_images",
+            "Images in one forward pass.",
+            buckets=SIZES,
+            registry=registry,
+        )
+        self.images = Counter(
+            "vitrine_generated_images", "Images generated.", ["model"], registry=registry
+        )
+        self.waiting = Gauge(
+            "vitrine_generate_waiting_requests",
+            "Generate requests that wait for their images, the one being computed included.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._models: set[str] = set()
+
+    def answered(self, method: str, route: str, status: int, duration_s: float) -> None:
+        """A request has got its whole answer."""
+        self.requests.labels(method, route, str(status)).inc()
+        self.request_seconds.labels(method, route).observe(duration_s)
+
+    def sampled(self, model: str, images: int, queue_s: float, compute_s: float) -> None:
+        """A forward pass has made images."""
+        if len(self._models) < MOST_MODELS:
+            self._models.add(model)
+        self.images.labels(model if model in self._models else "others").inc(images)
+        self.batch_images.observe(images)
+        self.queue_seconds.observe(queue_s)
+        self.compute_seconds.observe(compute_s)
+
+    def exposition(self, figures: Figures | None) -> bytes:
+        """All that is known, in Prometheus's text format; `figures` None where Redis is away."""
+        registry = CollectorRegistry()
+        registry.register(JobCollector(figures))
+        folder = os.environ.get(FOLDER)
+        if folder is None:
+            return generate_latest(self.registry) + generate_latest(registry)
+        MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call] # the same
+        return generate_latest(registry)
+
+
+class JobCollector(Collector):
+    """The figures of the job system as Prometheus's families."""
+
+    def __init__(self, figures: Figures | None) -> None:
+        self.figures = figures
+
+    def collect(self) -> Iterator[Metric]:
+        """The families."""
+        up = float(self.figures is not None)
+        yield GaugeMetricFamily("vitrine_redis_up", "Whether Redis has answered.", up)
+        if self.figures is None:
+            return
+        gauges = {
+            "job_queue_depth": ("Jobs on the queue.", self.figures.queue_depth),
+            "workers": ("Workers registered, busy or not.", self.figures.workers),
+            "training_images_per_second": (
+                "Images a second, of all trainings that run.",
+                self.figures.images_per_second,
+            ),
+        }
+        for name, (text, value) in gauges.items():
+            yield GaugeMetricFamily(f"vitrine_{name}", text, value)
+        yield from _ended(self.figures.tallies)
+
+
+def _times(what: str, text: str, registry: CollectorRegistry) -> Histogram:
+    return Histogram(f"vitrine_generate_{what}_seconds", text, buckets=SHORT_S, registry=registry)
+
+
+def _ended(tallies: Tallies) -> Iterator[Metric]:
+    ended = CounterMetricFamily(
+        "vitrine_jobs_ended", "Jobs that have ended.", labels=["type", "status"]
+    )
+    for labels, count in sorted(tallies.ended.items()):
+        ended.add_metric(labels, count)
+    yield ended
+    took = HistogramMetricFamily(
+        "vitrine_job_duration_seconds", "From a job's start to its end.", labels=["type"]
+    )
+    bounds = [*(str(float(bound)) for bound in BOUNDS_S), "+Inf"]
+    for job_type, durations in sorted(tallies.durations.items()):
+        buckets = list(zip(bounds, map(float, durations.cumulative), strict=True))
+        took.add_metric([job_type], buckets, durations.total_s)
+    yield took

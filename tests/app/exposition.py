@@ -1,0 +1,21 @@
+"""Prometheus's own reading of what `GET /metrics` says."""
+
+from prometheus_client.parser import text_string_to_metric_families
+
+Labels = tuple[tuple[str, str], ...]
+
+
+def series(text: str) -> dict[tuple[str, Labels], float]:
+    """Values by sample name and sorted labels; a series that stands there twice is an error."""
+    found: dict[tuple[str, Labels], float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            key = (sample.name, tuple(sorted(sample.labels.items())))
+            assert key not in found, key
+            found[key] = sample.value
+    return found
+
+
+def value(text: str, name: str, **labels: str) -> float:
+    """One sample's value."""
+    return series(text)[name, tuple(sorted(labels.items()))]

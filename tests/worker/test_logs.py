@@ -1,0 +1,74 @@
+"""Log lines: what stands in them, and that nothing from outside can forge one."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from worker import logs
+from worker.settings import LogFormat
+
+FORGED = "2026-01-01 00:00:00,000 ERROR app.auth forged"
+
+
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    """A logger that no handler of the test run listens to."""
+    logger = logging.getLogger("test-of-logs")
+    logger.propagate = False
+    yield logger
+    logger.handlers.clear()
+
+
+def listen(logger: logging.Logger, log_format: LogFormat) -> io.StringIO:
+    stream = io.StringIO()
+    logger.addHandler(logs.handler(log_format, stream))
+    return stream
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x85", "\u2028", "\u2029"])
+def test_no_text_can_begin_a_line(logger: logging.Logger, end: str) -> None:
+    stream = listen(logger, "text")
+    logger.warning("no model %s", f"a{end}{FORGED}")
+    try:
+        raise ValueError(f"a{end}{FORGED}")
+    except ValueError:
+        logger.exception("failed")
+    lines = stream.getvalue().splitlines()
+    assert len([line for line in lines if "test-of-logs" in line]) == 2
+    assert [line for line in lines if line.startswith("2026-01-01")] == []
+    assert all(line.startswith("    ") for line in lines[2:])
+
+
+def test_no_text_reaches_a_terminal_as_a_command(logger: logging.Logger) -> None:
+    stream = listen(logger, "text")
+    logger.warning("no model %s", "\x1b[2J\x9b1m\x7f")
+    assert "no model \\x1b[2J\\x9b1m\\x7f" in stream.getvalue()
+
+
+def test_json_lines_are_one_object_each(logger: logging.Logger) -> None:
+    stream = listen(logger, "json")
+    logger.warning("no model %s", f'a"\r\n{FORGED}', extra={"status": 404})
+    try:
+        raise ValueError("x\ny")
+    except ValueError:
+        logger.exception("failed")
+    first, second = map(json.loads, stream.getvalue().splitlines())
+    assert (first["level"], first["logger"], first["status"]) == ("WARNING", "test-of-logs", 404)
+    assert first["message"] == f'no model a"\r\n{FORGED}'
+    assert first["timestamp"].startswith("20")
+    assert "request_id" not in first
+    assert "ValueError: x\ny" in second["exc_info"]
+
+
+def test_lines_name_what_they_are_about(logger: logging.Logger) -> None:
+    text, lines = listen(logger, "text"), listen(logger, "json")
+    tokens = (logs.request_id.set("req_1"), logs.job_id.set("job_1"))
+    logger.warning("told")
+    logs.request_id.reset(tokens[0])
+    logs.job_id.reset(tokens[1])
+    assert text.getvalue().endswith("WARNING test-of-logs [req_1] [job_1] told\n")
+    line = json.loads(lines.getvalue())
+    assert (line["request_id"], line["job_id"]) == ("req_1", "job_1")
