@@ -125,4 +125,5 @@ def test_every_documented_example_runs(
 )
 def test_a_wrong_method_is_told_all_right_ones(client: TestClient, path: str, methods: str) -> None:
     response = client.request("PATCH", path)
-    assert (response.status_code, response.headers["allow"]) == (405, methods)
+    assert response.status_code == 405
+    assert sorted(response.headers["allow"].split(", ")) == methods.split(", ")
