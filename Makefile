@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos contract lint bench clean
+.PHONY: help run test chaos contract audit lint bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -20,6 +20,10 @@ chaos: .venv/.dev-stamp ## harm the job system on purpose for an hour or two, co
 
 contract: .venv/.dev-stamp ## ask the API for 10,000 things that its document promises or rules out
 	$(BIN)/python -m tests.contract
+
+audit: .venv/.dev-stamp ## look the pinned packages up among known vulnerabilities
+	$(BIN)/python -m pip install --quiet -e '.[audit]'
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 lint: .venv/.dev-stamp ## ruff and mypy --strict
 	$(BIN)/ruff check .

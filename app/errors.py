@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from redis import RedisError
 from starlette.exceptions import HTTPException
+from torch import OutOfMemoryError
 
 from app.methods import is_exact, methods_of
 from models.archive import DatasetError
@@ -115,6 +116,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     KeyReused: Answer(422, "idempotency_key_reused"),
     WeightsDamaged: Answer(503, "model_unavailable", "This model's weights are damaged."),
     CheckpointError: Answer(503, "model_unavailable", "This model's weights cannot be read."),
+    OutOfMemoryError: Answer(503, "out_of_memory", "No memory is left for this; try fewer images."),
     StorageFull: Answer(507, "storage_full", "The object store is full; nothing was kept."),
     StorageError: Answer(503, "storage_unavailable", "The object store does not answer."),
     RedisError: Answer(503, "redis_unavailable", "The job system does not answer."),

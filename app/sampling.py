@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from app.errors import Problem
 from app.metrics import Metrics
-from models.checkpoint import Model, load_model
+from models.checkpoint import CheckpointError, Model, load_model
 from models.sample import sample
 from worker.model_versions import ModelCard
-from worker.registry import Registry
+from worker.registry import Registry, WeightsDamaged
 
 MODELS_KEPT = 8
+QUARANTINE_S = 30.0  # for which bad weights are not read again, however many ask for them
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Sampler:
         self._lane = threading.Lock()
         self._loading = threading.Lock()
         self._models: OrderedDict[str, Model] = OrderedDict()
+        self._bad: dict[str, tuple[float, Exception | None]] = {}
 
     def sample(
         self, card: ModelCard, seeds: Sequence[int], labels: Sequence[int], truncation: float
@@ -62,11 +64,22 @@ class Sampler:
         """The loaded version, kept for the next request; the one longest unused is let go."""
         key = f"{card.name}:{card.version}"
         with self._loading:
-            model = self._models.pop(key, None) or load_model(self.registry.weights(card))
+            model = self._models.pop(key, None) or self._load(key, card)
             self._models[key] = model
             if len(self._models) > MODELS_KEPT:
                 self._models.popitem(last=False)
         return model
+
+    def _load(self, key: str, card: ModelCard) -> Model:
+        """From storage, unless the weights there were found bad a moment ago."""
+        until, error = self._bad.get(key, (0.0, None))
+        if error is not None and time.monotonic() < until:
+            raise error.with_traceback(None)
+        try:
+            return load_model(self.registry.weights(card))
+        except (WeightsDamaged, CheckpointError) as found:
+            self._bad[key] = time.monotonic() + QUARANTINE_S, found
+            raise
 
     @contextmanager
     def _place(self) -> Iterator[None]:
