@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from app.auth import check_exposure, parse_keys
 from app.hosts import allowed_hosts
 from app.main import create_app
+from app.patience import ImpatientProtocol
 from app.processes import APP, PATIENCE_S, serve_in_processes
 from worker import logs
 from worker.embedded import (
@@ -97,6 +98,7 @@ def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         factory=isinstance(app, str),
+        http=ImpatientProtocol,
         workers=settings.api_processes,
         log_level=settings.log_level if settings.log_level == "debug" else "warning",
         log_config=None,  # its lines are written as all others are

@@ -7,6 +7,7 @@ NUL characters have no one meaning in the systems behind us. Bodies are bounded 
 import json
 from typing import Any, NoReturn
 
+import anyio
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,6 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import Answer, Problem, problem_response
 
 MAX_NESTING = 32
+SILENCE_S = 20.0  # between two pieces of a body
+LEAST_RATE = 100  # bytes a second of a body that takes longer than that in all
 UPLOADS = frozenset({"/datasets"})  # paths that take multipart/form-data; all others take JSON
 
 
@@ -134,10 +137,15 @@ def _too_large(limit: int) -> Problem:
 
 def _bounded(receive: Receive, limit: int) -> Receive:
     received = 0
+    began = anyio.current_time()
 
     async def bounded() -> Message:
         nonlocal received
-        message = await receive()
+        with anyio.move_on_after(SILENCE_S) as waiting:
+            message = await receive()
+        took = anyio.current_time() - began
+        if waiting.cancelled_caught or (took > SILENCE_S and received / took < LEAST_RATE):
+            raise Problem(408, "too_slow", "The body came too slowly; send it again.")
         received += len(message.get("body", b""))
         if received > limit:
             raise _too_large(limit)

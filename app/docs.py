@@ -18,6 +18,7 @@ ERRORS = {
     "403": "The key lacks the scope, or a page of another origin asks",
     "404": "No such thing",
     "406": "None of the accepted media types is offered",
+    "408": "The body came too slowly",
     "409": "In conflict with the present state",
     "413": "Too large",
     "415": "Wrong media type",
@@ -91,5 +92,5 @@ def _statuses(operation: dict[str, Any]) -> set[str]:
     if places:
         statuses |= {"422"}
     if "requestBody" in operation:
-        statuses |= {"404", "413", "415", "422"}
+        statuses |= {"404", "408", "413", "415", "422"}
     return statuses

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.body import MAX_NESTING
+from app.patience import ImpatientProtocol
 from tests.app.conftest import Serve
 from tests.app.problems import assert_problem
 
@@ -110,7 +111,9 @@ def test_a_body_of_unclear_length_is_refused(client: TestClient, request_bytes: 
 def listening(client: TestClient) -> Iterator[int]:
     """The port of a real server of the client's application."""
     server = uvicorn.Server(
-        uvicorn.Config(client.app, port=0, lifespan="off", log_level="critical")
+        uvicorn.Config(
+            client.app, http=ImpatientProtocol, port=0, lifespan="off", log_level="critical"
+        )
     )
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -1,0 +1,93 @@
+"""Clients that are slow on purpose are closed, and do not keep others waiting."""
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.app.test_body import listening
+
+HEAD = b"POST /generate HTTP/1.1\r\nHost: testserver\r\nContent-Type: application/json\r\n"
+WHOLE = b"GET /health/live HTTP/1.1\r\nHost: testserver\r\n\r\n"
+PATIENCE_S = 0.5
+DEADLINE_S = 10.0
+
+
+@pytest.fixture
+def port(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Of a real server with little patience."""
+    monkeypatch.setattr("app.patience.HEADERS_S", PATIENCE_S)
+    monkeypatch.setattr("app.body.SILENCE_S", PATIENCE_S)
+    with listening(client) as port:
+        yield port
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), DEADLINE_S)
+
+
+def seconds_until_closed(wire: socket.socket, piece: bytes) -> float:
+    """How long a connection lives on which `piece` is sent over and over, if there is one."""
+    began = time.monotonic()
+    wire.settimeout(0.05)
+    while time.monotonic() - began < DEADLINE_S:
+        try:
+            if piece:
+                wire.sendall(piece)
+            if not wire.recv(1000):
+                break
+        except TimeoutError:
+            continue
+        except OSError:
+            break
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize(
+    ("sent", "piece"), [(b"", b""), (HEAD, b""), (HEAD + b"X-Slow: ", b"a"), (b"GET", b"")], ids=str
+)
+def test_headers_that_do_not_come_are_not_waited_for(port: int, sent: bytes, piece: bytes) -> None:
+    with connect(port) as wire:
+        wire.sendall(sent)
+        assert PATIENCE_S / 2 < seconds_until_closed(wire, piece) < DEADLINE_S / 2
+
+
+def test_neither_are_those_of_a_second_request(port: int) -> None:
+    with connect(port) as wire:
+        wire.sendall(WHOLE)
+        assert wire.recv(10_000).startswith(b"HTTP/1.1 200 ")
+        wire.sendall(HEAD)
+        assert seconds_until_closed(wire, b"X-Slow: a\r\n") < DEADLINE_S / 2
+
+
+@pytest.mark.parametrize("piece", [b"", b" "])
+def test_a_body_that_comes_too_slowly_is_answered_and_closed(port: int, piece: bytes) -> None:
+    with connect(port) as wire:
+        wire.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
+        began, answer = time.monotonic(), b""
+        wire.settimeout(0.1)
+        while b"too_slow" not in answer and time.monotonic() - began < DEADLINE_S:
+            try:
+                answer += wire.recv(10_000)
+            except TimeoutError:
+                wire.sendall(piece)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b'"code":"too_slow"' in answer
+        assert b"connection: close" in answer.lower()
+
+
+def test_a_healthy_client_is_served_beside_many_slow_ones(port: int) -> None:
+    with ExitStack() as stack:
+        slow = [stack.enter_context(connect(port)) for _ in range(200)]
+        for wire in slow:
+            wire.sendall(HEAD)
+        with connect(port) as healthy:
+            for _ in range(5):
+                healthy.sendall(WHOLE)
+                answer = b""
+                while b'{"status":"ok"}' not in answer:
+                    answer += healthy.recv(10_000)
+        assert seconds_until_closed(slow[0], b"") < DEADLINE_S / 2
