@@ -51,7 +51,7 @@ def registry(request: Request) -> Registry:
 
 def datasets(request: Request) -> DatasetStore:
     """The data sets."""
-    return DatasetStore(storage(request))
+    return DatasetStore(storage(request), request.app.state.importer.run)
 
 
 def accepts(*media_types: str) -> params.Depends:

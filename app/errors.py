@@ -20,11 +20,12 @@ from models.checkpoint import CheckpointError
 from worker.aliases import NothingToRollBack
 from worker.datasets import DatasetInUse, DatasetNotFound
 from worker.idempotency import KeyReused
+from worker.importing import TooManyImports
 from worker.jobs import IllegalMove
 from worker.queue import QueueFull
 from worker.records import JobNotFound
 from worker.registry import InvalidReference, ModelNotFound, VersionInUse, WeightsDamaged
-from worker.storage import ObjectNotFound, StorageError, StorageFull
+from worker.storage import ObjectNotFound, StorageError, StorageFull, is_full
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
@@ -81,6 +82,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     NothingToRollBack: Answer(409, "nothing_to_roll_back"),
     DatasetInUse: Answer(409, "dataset_in_use"),
     QueueFull: Answer(429, "queue_full"),
+    TooManyImports: Answer(429, "too_many_uploads"),
     KeyReused: Answer(422, "idempotency_key_reused"),
     WeightsDamaged: Answer(503, "model_unavailable", "This model's weights are damaged."),
     CheckpointError: Answer(503, "model_unavailable", "This model's weights cannot be read."),
@@ -143,6 +145,8 @@ async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    if is_full(error.__cause__):  # FastAPI takes any fault while a form arrives for the client's
+        return problem_response(request, ANSWERS[StorageFull])
     code = error.code if isinstance(error, Problem) else _code(error.status_code)
     response = problem_response(request, Answer(error.status_code, code, str(error.detail)))
     response.headers.update(error.headers or {})

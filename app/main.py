@@ -17,6 +17,7 @@ from app.body import BodyLimits
 from app.request_id import RequestId
 from app.routers import datasets, generate, health, jobs, models
 from app.sampling import Sampler
+from worker.importing import Bounds, Importer
 from worker.queue import JobQueue, open_queue
 from worker.reconciler import RECONCILE_S, reconcile_in_turn
 from worker.registry import Registry
@@ -56,6 +57,13 @@ def create_app(settings: Settings) -> FastAPI:
         settings.redis_url, decode_responses=True, socket_connect_timeout=REDIS_PATIENCE_S
     )
     app.state.sampler = Sampler(Registry(storage), settings.max_queue)
+    app.state.importer = Importer(
+        Bounds(
+            memory_bytes=settings.max_import_bytes,
+            timeout_s=settings.max_import_s,
+            at_once=settings.max_imports,
+        )
+    )
     for router in (generate.router, datasets.router, jobs.router, models.router, health.router):
         app.include_router(router)
     errors.install(app)
@@ -77,6 +85,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_look_after, app.state.queue)
         yield
+        app.state.importer.close()
         tasks.cancel_scope.cancel()
     await app.state.async_redis.aclose()
 

@@ -1,7 +1,7 @@
 """python -m benchmarks.upload: what a large upload costs the process that takes it.
 
-Makes a zip of distinct photos, sends it over HTTP to a `python -m app` of its own, and watches that
-process: how much memory it held before, at most and after, and what it left in the temporary folder.
+Makes a zip of distinct photos, sends it over HTTP to a `python -m app` of its own, and watches
+that process: how much memory it held before, at most and after, and what temporary files it left.
 With `--s3`, objects go to a server process that speaks S3 instead of to a folder.
 """
 

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-GIB = 2**30
+MIB, GIB = 2**20, 2**30
 
 
 class Settings(BaseSettings):
@@ -33,6 +33,13 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=2**20, ge=1024, description="of a JSON body")
     max_upload_bytes: int = Field(default=2 * GIB, ge=1024, description="of a zip")
     max_dataset_bytes: int = Field(default=20 * GIB, ge=1024, description="of a zip, unpacked")
+    max_imports: int = Field(default=2, ge=1, description="uploads decoded at once")
+    max_import_bytes: int = Field(
+        default=2 * GIB, ge=128 * MIB, description="memory that decoding an upload may take"
+    )
+    max_import_s: float = Field(
+        default=3600, gt=0, allow_inf_nan=False, description="time that it may take"
+    )
     max_queue: int = Field(default=64, ge=1, description="generate requests waiting at once")
     max_queued_jobs: int = Field(default=100, ge=1, description="jobs waiting at once")
     lease_s: float = Field(

@@ -184,12 +184,13 @@ def _translated(action: str) -> Iterator[None]:
     except (AlreadyExistsError, FileExistsError) as error:
         raise ObjectExists("the object exists already") from error
     except (BaseError, OSError) as error:
-        if _is_full(error):
+        if is_full(error):
             raise StorageFull("the object store is full") from error
         raise StorageError(f"the object store failed to {action}") from error
 
 
-def _is_full(error: Exception) -> bool:
+def is_full(error: BaseException | None) -> bool:
+    """Whether there was no room to write."""
     # By the kernel's words: obstore gives the cause as text alone.
     return any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
 
