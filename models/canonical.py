@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from models.archive import ArchiveLimits
 from models.images import contact_sheet, encode
-from models.ingest import DatasetReport, import_archive
+from models.ingest import import_archive
 from models.photos import decode, fit_square
+from models.report import DatasetReport
 
 SHEET_ROWS = 40  # categories in a preview
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.canonical import label_of
-from models.ingest import DatasetReport, import_archive, map_ahead
+from models.ingest import import_archive, map_ahead
 from models.photos import decode, fit_square
+from models.report import DatasetReport
 
 __all__ = [
     "Dataset",

@@ -12,7 +12,7 @@ from pydantic import BaseModel, JsonValue
 
 from models.archive import ArchiveLimits
 from models.canonical import Imported, import_photos
-from models.ingest import DatasetReport
+from models.report import DatasetReport
 from models.split import SEARCHED, held_out_sizes
 from worker.jobs import new_id, now
 from worker.records import Records

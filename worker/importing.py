@@ -17,8 +17,8 @@ from typing import IO, BinaryIO
 
 from models.archive import ArchiveLimits, DatasetError, open_archive
 from models.canonical import Imported
-from models.ingest import DatasetReport
 from models.layout import arrange, list_members
+from models.report import DatasetReport
 from worker.import_process import FULL, REFUSED, Order
 from worker.storage import StorageFull, is_full
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from models.archive import ArchiveLimits, DatasetError
 from models.canonical import import_photos
-from models.ingest import DatasetReport
+from models.report import DatasetReport
 from tests.models.pictures import saved, shop, zipped
 from worker import importing
 from worker.importing import Bounds, Importer, TooManyImports, refuse_at_a_glance
