@@ -121,6 +121,8 @@ class Importer:
             start_new_session=True,  # Ctrl-C ends this process, which ends the child
         )
         self._processes.add(process)
+        if self._closing:  # `close` may have looked just before
+            process.kill()
         try:
             return process.wait(self.bounds.timeout_s)
         except subprocess.TimeoutExpired:
