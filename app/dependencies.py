@@ -12,6 +12,7 @@ from worker.queue import JobQueue
 from worker.registry import Registry
 from worker.settings import Settings
 from worker.storage import Storage
+from worker.uploads import Uploads
 
 
 def settings(request: Request) -> Settings:
@@ -54,6 +55,11 @@ def datasets(request: Request) -> DatasetStore:
     return DatasetStore(storage(request), request.app.state.importer.run)
 
 
+def uploads(request: Request) -> Uploads:
+    """What clients send us."""
+    return Uploads(datasets(request), queue(request).leases)
+
+
 def accepts(*media_types: str) -> params.Depends:
     """A dependency that answers 406 when the client takes none of `media_types`."""
 
@@ -73,6 +79,7 @@ AsyncRedisDep = Annotated[Redis, Depends(async_redis)]
 SamplerDep = Annotated[Sampler, Depends(sampler)]
 RegistryDep = Annotated[Registry, Depends(registry)]
 DatasetsDep = Annotated[DatasetStore, Depends(datasets)]
+UploadsDep = Annotated[Uploads, Depends(uploads)]
 
 Limit = Annotated[int, Query(ge=1, le=100, description="How many at most.")]
 JSON = accepts("application/json")

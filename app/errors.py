@@ -21,6 +21,7 @@ from worker.aliases import NothingToRollBack
 from worker.datasets import DatasetInUse, DatasetNotFound
 from worker.idempotency import KeyReused
 from worker.importing import TooManyImports
+from worker.in_flight import RequestInFlight
 from worker.jobs import IllegalMove
 from worker.queue import QueueFull
 from worker.records import JobNotFound
@@ -68,6 +69,7 @@ class Answer(NamedTuple):
     status: int
     code: str
     detail: str | None = None
+    passes: bool = False  # soon, so that the client is told when to come again
 
 
 # The first match counts, so a subclass stands before its parent.
@@ -83,6 +85,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     DatasetInUse: Answer(409, "dataset_in_use"),
     QueueFull: Answer(429, "queue_full"),
     TooManyImports: Answer(429, "too_many_uploads"),
+    RequestInFlight: Answer(409, "idempotency_in_flight", passes=True),
     KeyReused: Answer(422, "idempotency_key_reused"),
     WeightsDamaged: Answer(503, "model_unavailable", "This model's weights are damaged."),
     CheckpointError: Answer(503, "model_unavailable", "This model's weights cannot be read."),
@@ -116,7 +119,8 @@ def problem_response(
         request_id=str(request.scope.get("state", {}).get("request_id", "")),
         errors=list(errors),
     )
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if answer.status in (429, 503) else None
+    passes = answer.passes or answer.status in (429, 503)
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if passes else None
     return JSONResponse(body.model_dump(), answer.status, headers, MEDIA_TYPE)
 
 

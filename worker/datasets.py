@@ -89,7 +89,7 @@ class DatasetStore:
         Raises:
             DatasetError: what is wrong with the zip, and what to do.
         """
-        if dataset_id is not None and self.storage.exists(_record_key(dataset_id)):
+        if dataset_id is not None and self.exists(dataset_id):
             return self.fetch(dataset_id)
         dataset_id = dataset_id or new_id("ds")
         with tempfile.TemporaryFile() as canonical:
@@ -102,6 +102,10 @@ class DatasetStore:
         except ObjectExists:
             return self.fetch(dataset_id)  # the same request at the same moment was faster
         return record
+
+    def exists(self, dataset_id: str) -> bool:
+        """Whether there is a data set with this id."""
+        return self.storage.exists(_record_key(dataset_id))
 
     def fetch(self, dataset_id: str) -> DatasetRecord:
         """One record.
@@ -119,7 +123,7 @@ class DatasetStore:
         ids = [name for name in self.storage.folders("datasets") if after is None or name < after]
         found: list[DatasetRecord] = []
         for dataset_id in sorted(ids, reverse=True):
-            if self.storage.exists(_record_key(dataset_id)):
+            if self.exists(dataset_id):
                 found.append(self.fetch(dataset_id))
             if len(found) > limit:
                 return found[:limit], True

@@ -13,6 +13,7 @@ from typing import IO
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from httpx2 import Response
 from PIL import Image
 
 from tests.app.conftest import Serve
@@ -24,6 +25,7 @@ from worker.storage import Storage
 
 HUGE = saved(Image.new("RGB", (7000, 7000), "red"))  # few bytes, 147 MB of pixels
 SLOW = zipped({**shop(a=10), **{f"b/{n}.png": HUGE for n in range(10)}}).getvalue()
+SHORT = zipped({**shop(a=10), "b/0.png": HUGE, "b/1.png": HUGE}).getvalue()
 DATASETS = ("datasets", "uploads", "idempotency")
 
 
@@ -123,3 +125,32 @@ def test_uploads_beyond_those_that_may_wait_are_429(
         assert_problem(client.post("/datasets", files={"file": b"no zip"}), 422, "not_a_zip")
         os.kill(decoders()[0], signal.SIGKILL)
         first.result()
+
+
+def test_a_key_whose_first_request_is_still_in_flight_is_a_409(
+    client: TestClient, storage: Storage
+) -> None:
+    def post(content: bytes) -> Response:
+        return client.post(
+            "/datasets", files={"file": content}, headers={"Idempotency-Key": "upload-1"}
+        )
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(post, SHORT)
+        wait_until(lambda: bool(decoders()))
+        again = post(SHORT)
+        assert_problem(again, 409, "idempotency_in_flight")
+        assert int(again.headers["retry-after"]) > 0
+        assert_problem(post(SAMPLE_ARCHIVE.read_bytes()), 422, "idempotency_key_reused")
+        assert len(decoders()) == 1
+    assert first.result().status_code == 201
+    assert (post(SHORT).status_code, post(SHORT).json()) == (201, first.result().json())
+    assert len(storage.folders("datasets")) == 1
+
+
+def test_a_refused_first_request_lets_its_key_be_tried_again(client: TestClient) -> None:
+    for _ in range(2):
+        response = client.post(
+            "/datasets", files={"file": b"no zip"}, headers={"Idempotency-Key": "upload-2"}
+        )
+        assert_problem(response, 422, "not_a_zip")
