@@ -19,6 +19,7 @@ from models.archive import DatasetError
 from models.checkpoint import CheckpointError
 from worker.aliases import NothingToRollBack
 from worker.datasets import DatasetInUse, DatasetNotFound
+from worker.direct_uploads import UploadNotFound, UploadTooLarge
 from worker.idempotency import KeyReused
 from worker.importing import TooManyImports
 from worker.in_flight import RequestInFlight
@@ -26,7 +27,7 @@ from worker.jobs import IllegalMove
 from worker.queue import QueueFull
 from worker.records import JobNotFound
 from worker.registry import InvalidReference, ModelNotFound, VersionInUse, WeightsDamaged
-from worker.storage import ObjectNotFound, StorageError, StorageFull, is_full
+from worker.storage import CannotSign, ObjectNotFound, StorageError, StorageFull, is_full
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
@@ -76,6 +77,7 @@ class Answer(NamedTuple):
 ANSWERS: dict[type[Exception], Answer] = {
     JobNotFound: Answer(404, "job_not_found"),
     DatasetNotFound: Answer(404, "dataset_not_found"),
+    UploadNotFound: Answer(404, "upload_not_found"),
     ModelNotFound: Answer(404, "model_not_found"),
     ObjectNotFound: Answer(404, "not_found", "There is no such file."),
     InvalidReference: Answer(422, "invalid_model_reference"),
@@ -86,6 +88,10 @@ ANSWERS: dict[type[Exception], Answer] = {
     QueueFull: Answer(429, "queue_full"),
     TooManyImports: Answer(429, "too_many_uploads"),
     RequestInFlight: Answer(409, "idempotency_in_flight", passes=True),
+    UploadTooLarge: Answer(413, "body_too_large"),
+    CannotSign: Answer(
+        409, "no_direct_uploads", "This service's object store takes no uploads: POST /datasets."
+    ),
     KeyReused: Answer(422, "idempotency_key_reused"),
     WeightsDamaged: Answer(503, "model_unavailable", "This model's weights are damaged."),
     CheckpointError: Answer(503, "model_unavailable", "This model's weights cannot be read."),

@@ -15,7 +15,7 @@ from app import docs, errors
 from app.auth import parse_keys
 from app.body import BodyLimits
 from app.request_id import RequestId
-from app.routers import datasets, generate, health, jobs, models
+from app.routers import datasets, generate, health, jobs, models, uploads
 from app.sampling import Sampler
 from worker.importing import Bounds, Importer
 from worker.queue import JobQueue, open_queue
@@ -64,8 +64,8 @@ def create_app(settings: Settings) -> FastAPI:
             at_once=settings.max_imports,
         )
     )
-    for router in (generate.router, datasets.router, jobs.router, models.router, health.router):
-        app.include_router(router)
+    for router in (generate, datasets, uploads, jobs, models, health):
+        app.include_router(router.router)
     errors.install(app)
     docs.install(app)
     app.add_middleware(

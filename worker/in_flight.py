@@ -30,7 +30,7 @@ def in_flight(leases: Leases, name: str) -> Iterator[None]:
     """
     key, token = f"vitrine:in-flight:{name}", secrets.token_hex(8)
     if not _take(leases, key, token):
-        raise RequestInFlight("the first request with this key is still being worked on")
+        raise RequestInFlight("the first of these requests is still being worked on")
     over = threading.Event()
     renewal = threading.Thread(target=_renew, args=(leases, key, over), daemon=True)
     renewal.start()

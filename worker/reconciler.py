@@ -7,6 +7,7 @@ let only one of them move a job.
 import logging
 
 from worker.artifacts import SCRATCH
+from worker.direct_uploads import forget_abandoned
 from worker.idempotency import forget_old
 from worker.queue import JobQueue
 from worker.records import Records
@@ -24,6 +25,7 @@ def reconcile_in_turn(jobs: JobQueue) -> None:
         reconcile(jobs)
     if jobs.leases.take_turn("forget", FORGET_EVERY_S):
         forget_old(jobs.ledger.storage)
+        forget_abandoned(jobs.ledger.storage)
         sweep(jobs.ledger.records)
 
 

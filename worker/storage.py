@@ -11,11 +11,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
-from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
+from obstore.store import (
+    AzureStore,
+    GCSStore,
+    LocalStore,
+    MemoryStore,
+    ObjectStore,
+    S3Store,
+    from_url,
+)
 
 KEY = re.compile(r"^[A-Za-z0-9._@-]+(/[A-Za-z0-9._@-]+)*$")
 MAX_KEY = 512
@@ -47,6 +55,17 @@ class ObjectExists(StorageError):
 
 class StorageFull(StorageError):
     """The store has no room."""
+
+
+class CannotSign(StorageError):
+    """The store has no addresses that we could sign."""
+
+
+class SignedPut(NamedTuple):
+    """An address that takes one object, and what has to be sent along with it."""
+
+    url: str
+    headers: dict[str, str]
 
 
 class Storage:
@@ -160,6 +179,19 @@ class Storage:
         """Remove every object below the folder `prefix`."""
         for key in self.keys(prefix):
             self.delete(key)
+
+    def sign_put(self, key: str, valid: timedelta) -> SignedPut:
+        """Let whoever knows the address store this object, for a while.
+
+        Raises:
+            CannotSign: the store is not in a cloud.
+        """
+        if not isinstance(self._store, S3Store | GCSStore | AzureStore):
+            raise CannotSign("this object store has no addresses to sign")
+        with _translated("sign"):
+            url = obstore.sign(self._store, "PUT", _checked(key), valid)
+        azure = isinstance(self._store, AzureStore)
+        return SignedPut(url, {"x-ms-blob-type": "BlockBlob"} if azure else {})
 
     def _holds_any(self, folder: str) -> bool:
         """Only a folder on disk can be empty; elsewhere it is the objects that make it."""
