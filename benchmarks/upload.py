@@ -6,7 +6,6 @@ With `--s3`, objects go to a server process that speaks S3 instead of to a folde
 """
 
 import argparse
-import os
 import tempfile
 import threading
 import time
@@ -20,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from benchmarks.measure import machine
+from tests.processes import children, imports, open_temporary_files, resident_bytes
 from tests.s3 import S3Server, s3_environment
 from tests.service import Service
 from worker.embedded import EmbeddedValkey
@@ -51,42 +51,11 @@ class Watch:
         self._thread.join()
 
     def _sample(self) -> None:
-        known = set(children(self.pid))
+        known = children(self.pid)
         while not self._over.wait(SAMPLE_EVERY_S):
             self.peak = max(self.peak, resident_bytes(self.pid))
-            for child in set(children(self.pid)) - known:
+            for child in children(self.pid) - known | imports(self.pid):
                 self.child_peak = max(self.child_peak, resident_bytes(child))
-
-
-def resident_bytes(pid: int) -> int:
-    """Of a process; 0 when it is gone."""
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except (FileNotFoundError, ProcessLookupError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def children(pid: int) -> list[int]:
-    """Processes that any thread of this one started."""
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            found += map(int, task.read_text().split())
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return found
-
-
-def open_temporary_files(pid: int) -> int:
-    """Files that are deleted already but still take room, because the process has them open."""
-    count = 0
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            count += os.readlink(link).endswith(" (deleted)")
-        except FileNotFoundError:
-            continue
-    return count
 
 
 def photos(seed: int) -> Iterator[bytes]:

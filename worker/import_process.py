@@ -1,6 +1,8 @@
-"""python -m worker.import_process: import one upload. Started by `worker.importing` alone.
+"""python -m worker.import_process: imports uploads, one after the other, each in a fork of itself.
 
-It imports neither torch nor pydantic, so that it starts fast and has little to go wrong.
+Started by `worker.importing` alone. This process holds the decoders, ready to run, and never runs
+them: its forks do, which begin within milliseconds and take nothing with them when they die. It
+imports neither torch nor pydantic, and has one thread, so that a fork is sound.
 """
 
 import ctypes
@@ -9,8 +11,9 @@ import json
 import os
 import resource
 import signal
+import socket
 import sys
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from models.archive import ArchiveLimits, DatasetError
 from models.canonical import import_photos
@@ -20,35 +23,39 @@ from worker.processes import die_with_parent
 REFUSED = 10  # the answer says why
 FULL = 11  # the disk is
 EXHAUSTED = 12  # the memory is
+BEGUN = b"+"  # what is sent before the status, once there is a fork
 NICENESS = 19
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
+MAX_ORDER_BYTES = 2**16
 
 
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """One import: descriptors of open files, and the bounds."""
+class Files(NamedTuple):
+    """Descriptors of the open files of one import, in the order in which they are sent."""
 
     source: int
     target: int
     preview: int
     answer: int
-    parent: int  # process
-    memory_bytes: int
-    limits: dict[str, int]
 
 
-def main(order: Order) -> int:
-    """Import; returns the exit status."""
-    die_with_parent(signal.SIGKILL, order.parent)
-    confine(order.memory_bytes)
-    try:
-        return _import(order)
-    except MemoryError:
-        return EXHAUSTED
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return FULL
-        raise
+def main(connection: socket.socket, parent: int, memory_bytes: int) -> None:
+    """Carry out orders until nobody can give any more."""
+    die_with_parent(signal.SIGKILL, parent)
+    confine(memory_bytes)
+    while True:
+        limits, descriptors, _, _ = socket.recv_fds(connection, MAX_ORDER_BYTES, len(Files._fields))
+        if not limits:
+            return
+        own = os.getpid()
+        child = os.fork()
+        if child == 0:
+            die_with_parent(signal.SIGKILL, own)
+            sys.exit(carry_out(Files(*descriptors), limits))
+        connection.send(BEGUN)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        _, status = os.waitpid(child, 0)
+        connection.send(str(os.waitstatus_to_exitcode(status)).encode())
 
 
 def confine(memory_bytes: int) -> None:
@@ -62,15 +69,27 @@ def confine(memory_bytes: int) -> None:
         ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER | CLONE_NEWNET)
 
 
-def _import(order: Order) -> int:
+def carry_out(files: Files, limits: bytes) -> int:
+    """Import one upload; returns the exit status."""
+    try:
+        return _import(files, ArchiveLimits(**json.loads(limits)))
+    except MemoryError:
+        return EXHAUSTED
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return FULL
+        raise
+
+
+def _import(files: Files, limits: ArchiveLimits) -> int:
     with (
-        open(order.source, "rb") as source,
-        open(order.target, "r+b") as target,
-        open(order.preview, "wb") as preview,
-        open(order.answer, "w", encoding="utf-8") as answer,
+        open(files.source, "rb") as source,
+        open(files.target, "r+b") as target,
+        open(files.preview, "wb") as preview,
+        open(files.answer, "w", encoding="utf-8") as answer,
     ):
         try:
-            imported = import_photos(source, target, ArchiveLimits(**order.limits))
+            imported = import_photos(source, target, limits)
         except DatasetError as error:
             json.dump({"code": error.code, "message": str(error)}, answer)
             return REFUSED
@@ -80,4 +99,5 @@ def _import(order: Order) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Order(**json.loads(sys.argv[1]))))
+    with socket.socket(fileno=int(sys.argv[1])) as orders:
+        main(orders, int(sys.argv[2]), int(sys.argv[3]))

@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import IO
 
 import pytest
@@ -20,6 +19,7 @@ from tests.app.conftest import Serve
 from tests.app.problems import assert_problem
 from tests.app.test_body import listening
 from tests.models.pictures import saved, shop, zipped
+from tests.processes import imports, next_import, open_temporary_files
 from worker.shipped import SAMPLE_ARCHIVE
 from worker.storage import Storage
 
@@ -34,24 +34,11 @@ def left(storage: Storage) -> list[str]:
     return [key for folder in DATASETS for key in storage.keys(folder)]
 
 
-def open_temporary_files() -> int:
-    """Deleted files that this process holds open."""
-    links = (f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd"))
-    return sum(os.path.lexists(link) and os.readlink(link).endswith("(deleted)") for link in links)
-
-
 def wait_until(condition: Callable[[], bool], within_s: float = 10) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-def decoders() -> list[int]:
-    """Processes that decode for this one."""
-    lines = [path.read_text() for path in Path("/proc/self/task").glob("*/children")]
-    pids = [int(pid) for line in lines for pid in line.split()]
-    return [p for p in pids if b"import_process" in Path(f"/proc/{p}/cmdline").read_bytes()]
 
 
 def test_a_decoder_that_dies_is_the_uploads_fault_and_the_api_serves_on(
@@ -60,10 +47,9 @@ def test_a_decoder_that_dies_is_the_uploads_fault_and_the_api_serves_on(
     before = open_temporary_files()
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(client.post, "/datasets", files={"file": SLOW})
-        wait_until(lambda: bool(decoders()))
-        os.kill(decoders()[0], signal.SIGSEGV)
+        os.kill(next_import(), signal.SIGSEGV)
         assert_problem(answer.result(), 422, "invalid_dataset")
-    assert (left(storage), decoders()) == ([], [])
+    assert (left(storage), imports()) == ([], set())
     assert open_temporary_files() == before
     files = {"file": SAMPLE_ARCHIVE.read_bytes()}
     assert client.post("/datasets", files=files).status_code == 201
@@ -119,11 +105,11 @@ def test_uploads_beyond_those_that_may_wait_are_429(
     client = serve(max_imports=1)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(client.post, "/datasets", files={"file": SLOW})
-        wait_until(lambda: bool(decoders()))
+        running = next_import()
         files = {"file": SAMPLE_ARCHIVE.read_bytes()}
         assert_problem(client.post("/datasets", files=files), 429, "too_many_uploads")
         assert_problem(client.post("/datasets", files={"file": b"no zip"}), 422, "not_a_zip")
-        os.kill(decoders()[0], signal.SIGKILL)
+        os.kill(running, signal.SIGKILL)
         first.result()
 
 
@@ -137,12 +123,12 @@ def test_a_key_whose_first_request_is_still_in_flight_is_a_409(
 
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(post, SHORT)
-        wait_until(lambda: bool(decoders()))
+        next_import()
         again = post(SHORT)
         assert_problem(again, 409, "idempotency_in_flight")
         assert int(again.headers["retry-after"]) > 0
         assert_problem(post(SAMPLE_ARCHIVE.read_bytes()), 422, "idempotency_key_reused")
-        assert len(decoders()) == 1
+        assert len(imports()) == 1
     assert first.result().status_code == 201
     assert (post(SHORT).status_code, post(SHORT).json()) == (201, first.result().json())
     assert len(storage.folders("datasets")) == 1
