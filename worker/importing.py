@@ -1,7 +1,7 @@
 """Uploads, each decoded in a process of its own that may die of it without harm.
 
 A decoder is what runs over pixels that a stranger chose. Its process has bounds on memory and time,
-the lowest priority, neither credentials nor connections, and no file but those it is handed.
+a low priority, neither credentials nor connections, and no file but those it is handed.
 """
 
 import json

@@ -212,7 +212,7 @@ def test_a_child_is_given_no_secret_and_nothing_but_its_files(
         importer.close()
         answer.result(5)
     assert b"secret" not in environment
-    assert priority == 19
+    assert priority == 10
     assert "libtorch" not in mapped
     assert "PIL" in mapped
 
