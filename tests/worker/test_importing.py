@@ -41,6 +41,12 @@ def spooled(content: bytes) -> BinaryIO:
     return file
 
 
+def ended(importer: Importer) -> None:
+    """An upload is not imported because its importer is closed, a moment before or after."""
+    with pytest.raises((DatasetError, TooManyImports)):
+        run(importer, SLOW)
+
+
 def wait_for_the_end_of(pid: int) -> None:
     deadline = time.monotonic() + 5
     while Path(f"/proc/{pid}/exe").exists():
@@ -139,10 +145,10 @@ def test_a_child_that_wants_too_much_memory_is_refused_it(make: Make) -> None:
 def test_children_are_ended_with_their_importer(make: Make) -> None:
     importer = make()
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(refused, importer, SLOW)
+        answer = pool.submit(ended, importer)
         next_import()
         importer.close()
-        assert answer.result(5) == "invalid_dataset"
+        answer.result(5)
     with pytest.raises(TooManyImports):
         run(importer, zipped(shop(a=10)).getvalue())
 
@@ -204,7 +210,7 @@ def test_a_child_is_given_no_secret_and_nothing_but_its_files(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     importer = make()
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(refused, importer, SLOW)
+        answer = pool.submit(ended, importer)
         pid = next_import()
         environment = Path(f"/proc/{pid}/environ").read_bytes()
         priority = os.getpriority(os.PRIO_PROCESS, pid)
