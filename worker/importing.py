@@ -1,7 +1,7 @@
 """Uploads, each decoded in a process of its own that may die of it without harm.
 
-A decoder is what runs over pixels that a stranger chose. Its process has bounds on memory and time,
-a low priority, neither credentials nor connections, and no file but those it is handed.
+A decoder is what runs over pixels that a stranger chose. Its process has bounds on memory and time
+and a low priority, and is handed neither credentials nor connections, only its upload's files.
 """
 
 import json
