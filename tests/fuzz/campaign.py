@@ -94,7 +94,11 @@ def run(aim: Target, seed: int, numbers: range) -> Outcome:
 
     def attempt(number: int) -> None:
         sent = upload(seed, number)
-        response = aim.send(sent.body, sent.content_type)
+        try:
+            response = aim.send(sent.body, sent.content_type)
+        except httpx.TransportError as error:  # too late, or not at all
+            outcome.complaints.append(f"input {number} ({sent.kind}): no answer: {error!r}")
+            return
         outcome.answers[sent.kind, response.status_code] += 1
         outcome.complaints += [f"input {number} ({sent.kind}): {c}" for c in _faults(response)]
         if response.status_code == 201:
