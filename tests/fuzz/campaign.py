@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -92,25 +93,11 @@ def run(aim: Target, seed: int, numbers: range) -> Outcome:
             growth = resident_bytes(aim.pid) - before
             outcome.growth_bytes = max(outcome.growth_bytes, growth)
 
-    def attempt(number: int) -> None:
-        sent = upload(seed, number)
-        try:
-            response = aim.send(sent.body, sent.content_type)
-        except httpx.TransportError as error:  # too late, or not at all
-            outcome.complaints.append(f"input {number} ({sent.kind}): no answer: {error!r}")
-            return
-        outcome.answers[sent.kind, response.status_code] += 1
-        outcome.complaints += [f"input {number} ({sent.kind}): {c}" for c in _faults(response)]
-        if response.status_code == 201:
-            _delete(aim, response)
-        else:
-            outcome.codes[response.json()["code"]] += 1
-
     started = time.monotonic()
     with ThreadPoolExecutor(CLIENTS + 1) as pool:
         pool.submit(watch)
         try:
-            for _ in pool.map(attempt, numbers):
+            for _ in pool.map(partial(_attempt, aim, outcome, seed), numbers):
                 pass
         finally:
             over.set()
@@ -119,6 +106,21 @@ def run(aim: Target, seed: int, numbers: range) -> Outcome:
     if outcome.growth_bytes > MAX_GROWTH_BYTES:
         outcome.complaints.append(f"the API grew by {outcome.growth_bytes / 2**20:.0f} MiB")
     return outcome
+
+
+def _attempt(aim: Target, outcome: Outcome, seed: int, number: int) -> None:
+    sent = upload(seed, number)
+    try:
+        response = aim.send(sent.body, sent.content_type)
+    except httpx.TransportError as error:  # too late, or not at all
+        outcome.complaints.append(f"input {number} ({sent.kind}): no answer: {error!r}")
+        return
+    outcome.answers[sent.kind, response.status_code] += 1
+    outcome.complaints += [f"input {number} ({sent.kind}): {c}" for c in _faults(response)]
+    if response.status_code == 201:
+        _delete(aim, response)
+    else:
+        outcome.codes[response.json()["code"]] += 1
 
 
 def _faults(response: httpx.Response) -> list[str]:
