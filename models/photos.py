@@ -45,6 +45,7 @@ FOREIGN_MAGIC = (b"GIF8", b"II*\0", b"MM\0*", b"BM", b"%!PS", b"8BPS", b"\xc5\xd
 # What Pillow's parsers raise on hostile bytes; `OSError` is theirs, as the bytes are in memory.
 DECODER_ERRORS = (
     *(OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError),
+    AssertionError,
     *(struct.error, zlib.error, UserWarning),
 )
 

@@ -13,7 +13,8 @@ import resource
 import signal
 import socket
 import sys
-from typing import NamedTuple
+import traceback
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from PIL import Image
@@ -26,6 +27,7 @@ from worker.processes import die_with_parent
 REFUSED = 10  # the answer says why
 FULL = 11  # the disk is
 EXHAUSTED = 12  # the memory is
+FAILED = 13  # for a reason that is in the log
 BEGUN = b"+"  # what is sent before the status, once there is a fork
 # As the embedded worker's: requests come first, and a training does not starve an upload for hours.
 NICENESS = 10
@@ -55,12 +57,23 @@ def main(connection: socket.socket, parent: int, memory_bytes: int) -> None:
         child = os.fork()
         if child == 0:
             die_with_parent(signal.SIGKILL, own)
-            os._exit(carry_out(Files(*descriptors), limits))  # at once: all is written and closed
+            run_fork(Files(*descriptors), limits)
         connection.send(BEGUN)
         for descriptor in descriptors:
             os.close(descriptor)
         _, status = os.waitpid(child, 0)
         connection.send(str(os.waitstatus_to_exitcode(status)).encode())
+
+
+def run_fork(files: Files, limits: bytes) -> NoReturn:
+    """Carry out an order and end at once: a fork has nothing to tidy up, and could hang over it."""
+    status = FAILED
+    try:
+        status = carry_out(files, limits)
+    finally:
+        if status == FAILED:
+            traceback.print_exc()
+        os._exit(status)
 
 
 def warm_up() -> None:
