@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos contract audit lint bench clean
+.PHONY: help run test chaos contract fuzz audit lint bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ test: lint ## lint, then the tests
 
 chaos: .venv/.dev-stamp ## harm the job system on purpose for an hour or two, count what is lost
 	$(BIN)/python -m tests.chaos
+
+fuzz: .venv/.dev-stamp ## upload 10,000 malformed zips and forms, count what they break
+	$(BIN)/python -m tests.fuzz
 
 contract: .venv/.dev-stamp ## ask the API for 10,000 things that its document promises or rules out
 	$(BIN)/python -m tests.contract

@@ -18,6 +18,7 @@ from worker.queue import JobQueue
 from worker.registry import Registry
 from worker.settings import Settings
 from worker.storage import Storage
+from worker.uploads import Uploads
 
 
 def settings(request: Request) -> Settings:
@@ -83,7 +84,12 @@ def links(request: Request) -> Links:
 
 def datasets(request: Request) -> DatasetStore:
     """The data sets."""
-    return DatasetStore(storage(request))
+    return DatasetStore(storage(request), request.app.state.importer.run)
+
+
+def uploads(request: Request) -> Uploads:
+    """What clients send us."""
+    return Uploads(datasets(request), queue(request).leases)
 
 
 def accepts(*media_types: str) -> params.Depends:
@@ -107,6 +113,7 @@ RegistryDep = Annotated[Registry, Depends(registry)]
 ResolveDep = Annotated[Callable[[str | None], ModelCard], Depends(resolve)]
 LinksDep = Annotated[Links, Depends(links)]
 DatasetsDep = Annotated[DatasetStore, Depends(datasets)]
+UploadsDep = Annotated[Uploads, Depends(uploads)]
 
 Limit = Annotated[int, Query(ge=1, le=100, description="How many at most.")]
 JSON = accepts("application/json")

@@ -92,5 +92,5 @@ def _statuses(operation: dict[str, Any]) -> set[str]:
     if places:
         statuses |= {"422"}
     if "requestBody" in operation:
-        statuses |= {"404", "408", "413", "415", "422"}
+        statuses |= {"404", "408", "413", "415", "422", "507"}
     return statuses

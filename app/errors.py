@@ -22,14 +22,17 @@ from models.checkpoint import CheckpointError
 from worker.addresses import Unresolved
 from worker.aliases import NothingToRollBack
 from worker.datasets import DatasetInUse, DatasetNotFound
+from worker.direct_uploads import UploadNotFound, UploadTooLarge
 from worker.idempotency import KeyReused
+from worker.importing import TooManyImports
+from worker.in_flight import RequestInFlight
 from worker.jobs import IllegalMove
 from worker.links import LinkRefused
 from worker.queue import QueueFull
 from worker.receivers import ReceiverRefused
 from worker.records import JobNotFound
 from worker.registry import InvalidReference, ModelNotFound, VersionInUse, WeightsDamaged
-from worker.storage import ObjectNotFound, StorageError, StorageFull
+from worker.storage import CannotSign, ObjectNotFound, StorageError, StorageFull, is_full
 from worker.webhooks import NothingAnnounced, NoWebhook
 
 MEDIA_TYPE = "application/problem+json"
@@ -94,12 +97,14 @@ class Answer(NamedTuple):
     status: int
     code: str
     detail: str | None = None
+    passes: bool = False  # soon, so that the client is told when to come again
 
 
 # The first match counts, so a subclass stands before its parent.
 ANSWERS: dict[type[Exception], Answer] = {
     JobNotFound: Answer(404, "job_not_found"),
     DatasetNotFound: Answer(404, "dataset_not_found"),
+    UploadNotFound: Answer(404, "upload_not_found"),
     ModelNotFound: Answer(404, "model_not_found"),
     ObjectNotFound: Answer(404, "not_found", "There is no such file."),
     LinkRefused: Answer(403, "link_refused"),
@@ -113,6 +118,12 @@ ANSWERS: dict[type[Exception], Answer] = {
     NothingToRollBack: Answer(409, "nothing_to_roll_back"),
     DatasetInUse: Answer(409, "dataset_in_use"),
     QueueFull: Answer(429, "queue_full"),
+    TooManyImports: Answer(429, "too_many_uploads"),
+    RequestInFlight: Answer(409, "idempotency_in_flight", passes=True),
+    UploadTooLarge: Answer(413, "body_too_large"),
+    CannotSign: Answer(
+        409, "no_direct_uploads", "This service's object store takes no uploads: POST /datasets."
+    ),
     KeyReused: Answer(422, "idempotency_key_reused"),
     WeightsDamaged: Answer(503, "model_unavailable", "This model's weights are damaged."),
     CheckpointError: Answer(503, "model_unavailable", "This model's weights cannot be read."),
@@ -147,7 +158,8 @@ def problem_response(
         request_id=str(request.scope.get("state", {}).get("request_id", "")),
         errors=list(errors),
     )
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if answer.status in (429, 503) else None
+    passes = answer.passes or answer.status in (429, 503)
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if passes else None
     if request.url.path.startswith(OPENAI):
         return _openai_error(body, headers)
     return JSONResponse(body.model_dump(), answer.status, headers, MEDIA_TYPE)
@@ -195,6 +207,8 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if error.status_code == 405 and methods_of(request.app, request.url.path):
         return _wrong_method(request)
+    if is_full(error.__cause__):  # FastAPI takes any fault while a form arrives for the client's
+        return problem_response(request, ANSWERS[StorageFull])
     code = error.code if isinstance(error, Problem) else _code(error.status_code)
     response = problem_response(request, Answer(error.status_code, code, str(error.detail)))
     response.headers.update(error.headers or {})

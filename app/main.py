@@ -29,11 +29,13 @@ from app.routers import (
     metrics,
     models,
     openai,
+    uploads,
     webhooks,
 )
 from app.sampling import Sampler
 from app.webhook_delivery import Deliverer
 from app.webhook_sender import Sender
+from worker.importing import Bounds, Importer
 from worker.queue import JobQueue, open_queue
 from worker.reconciler import RECONCILE_S, reconcile_in_turn
 from worker.registry import Registry
@@ -80,8 +82,15 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.limits_redis = rate_limits.connect(settings.redis_url)
     app.state.metrics = Metrics()
     app.state.sampler = Sampler(Registry(storage), settings.max_queue, app.state.metrics)
-    routes = (generate, openai, images, datasets, jobs, webhooks, models, health, metrics)
-    for part in routes:
+    app.state.importer = Importer(
+        Bounds(
+            memory_bytes=settings.max_import_bytes,
+            timeout_s=settings.max_import_s,
+            at_once=settings.max_imports,
+        )
+    )
+    learning, serving = (datasets, uploads, jobs, webhooks), (generate, openai, images, models)
+    for part in (*serving, *learning, health, metrics):
         app.include_router(part.router)
     errors.install(app)
     docs.install(app)
@@ -115,6 +124,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         tasks.start_soon(_look_after, app.state.queue)
         tasks.start_soon(app.state.deliverer.run)
         yield
+        app.state.importer.close()
         tasks.cancel_scope.cancel()
     await app.state.async_redis.aclose()
     await app.state.limits_redis.aclose()

@@ -28,6 +28,7 @@ DatasetErrorCode = Literal[
     "duplicate_names",
     "too_many_members",
     "too_large",
+    "invalid_dataset",  # decoding it took too much, or ended the process that did it
 ]
 
 RATIO_FREE_BYTES = 2**20  # below this the ratio is not checked: a flat drawing may shrink 1000-fold

@@ -1,4 +1,4 @@
-"""Data sets in memory: the canonical zip that `models.ingest` writes, as tensors and as a picture.
+"""Data sets in memory: the canonical zip that `models.ingest` writes, as tensors.
 
 Shapes: N images, C channels (1 grey, 3 sRGB), R resolution in pixels.
 """
@@ -6,7 +6,6 @@ Shapes: N images, C channels (1 grey, 3 sRGB), R resolution in pixels.
 import zipfile
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
 from typing import IO
 
 import numpy as np
@@ -14,20 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.images import contact_sheet
-from models.ingest import DatasetReport, import_archive, map_ahead
+from models.canonical import label_of
+from models.ingest import import_archive, map_ahead
 from models.photos import decode, fit_square
+from models.report import DatasetReport
 
 __all__ = [
     "Dataset",
     "DatasetReport",
     "count_images",
     "import_archive",
-    "preview",
     "read_images",
 ]
-
-SHEET_ROWS = 40  # categories in a preview
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +82,7 @@ def read_images(
         return label, fit_square(decode(content), resolution, channels=channels)
 
     with zipfile.ZipFile(source) as archive:
-        items = ((_label(name), archive.read(name)) for name in archive.namelist())
+        items = ((label_of(name), archive.read(name)) for name in archive.namelist())
         yield from map_ahead(fit, items)
 
 
@@ -93,28 +90,3 @@ def count_images(source: IO[bytes]) -> int:
     """How many photos a canonical zip holds."""
     with zipfile.ZipFile(source) as archive:
         return len(archive.namelist())
-
-
-def preview(
-    source: IO[bytes], categories: Sequence[str], *, per_category: int = 10, tile: int = 64
-) -> NDArray[np.uint8]:
-    """A contact sheet (H, W, 3): the first photos of each of the first SHEET_ROWS categories."""
-    with zipfile.ZipFile(source) as archive:
-        rows = [
-            [_thumbnail(archive.read(name), tile) for name in islice(names, per_category)]
-            for _, names in islice(groupby(archive.namelist(), key=_label), SHEET_ROWS)
-        ]
-    return contact_sheet(rows, categories[: len(rows)], tile=tile)
-
-
-def _thumbnail(content: bytes, tile: int) -> NDArray[np.uint8]:
-    """The photo in a square of the tile's side, or of half or a quarter if it fits in that."""
-    image = decode(content)
-    side = tile
-    while side % 2 == 0 and side // 2 >= max(image.size):
-        side //= 2  # the contact sheet then doubles each pixel, which keeps tiny photos honest
-    return fit_square(image, side, channels=1 if image.mode == "L" else 3)
-
-
-def _label(name: str) -> int:
-    return int(name.split("/")[0])

@@ -4,26 +4,24 @@ The canonical zip holds `{category:03d}/{image:06d}.png` or `.jpg`, uncompressed
 """
 
 import hashlib
-import json
 import zipfile
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import IO, Literal, TypeAlias, TypeVar
+from typing import IO, TypeVar
 
 import numpy as np
 
 from models.archive import ArchiveLimits, DatasetError, MemberError, open_archive, read_member
 from models.layout import Layout, Member, arrange, list_members
+from models.near_duplicates import Lookalikes
 from models.photos import CanonicalPhoto, ImageError, canonicalise
+from models.report import CategoryReport, DatasetReport, SkippedFile, SkipReason
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-ContentFault = Literal["corrupt", "unsupported", "too_small", "too_large", "not_an_image"]
-SkipReason = Literal[ContentFault, "duplicate", "outside_category"]
-Json: TypeAlias = "list[Json] | dict[str, Json] | str | bool | int | float | None"
 
 MAX_SIDE = 512  # pixels; the longest side of a kept photo
 THREADS = 2
@@ -31,53 +29,6 @@ AHEAD = 6  # photos being decoded or waiting for their turn; bounds memory
 LISTED_SKIPS = 100
 IMBALANCE_WARNING = 10  # times as many images in the largest category as in the smallest
 FEW_IMAGES_WARNING = 50  # per category
-
-
-@dataclass(frozen=True, kw_only=True)
-class SkippedFile:
-    """A file that was left out."""
-
-    name: str  # printable, at most 200 characters
-    reason: SkipReason
-
-
-@dataclass(frozen=True, kw_only=True)
-class CategoryReport:
-    """One category of a data set."""
-
-    name: str
-    images: int
-    skipped: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetReport:
-    """What an upload holds; sides are the longer ones of the uploaded photos, in pixels."""
-
-    categories: tuple[CategoryReport, ...]
-    images: int
-    grey: bool  # all images are
-    skipped: tuple[SkippedFile, ...]  # the first LISTED_SKIPS
-    skipped_counts: dict[str, int]  # of all, by reason
-    smallest_side: int
-    median_side: int
-    largest_side: int
-    imbalance: float  # largest category / smallest
-    fingerprint: str  # SHA-256 of the canonical photos and category names
-    warnings: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Json]:
-        """As `from_json` reads it; lists where this has tuples."""
-        report: dict[str, Json] = json.loads(json.dumps(asdict(self)))
-        return report
-
-    @classmethod
-    def from_json(cls, report: Mapping[str, Json]) -> "DatasetReport":
-        """The inverse of `to_json`, also after a round trip through JSON text."""
-        fields = json.loads(json.dumps(report))
-        fields["categories"] = tuple(CategoryReport(**item) for item in fields["categories"])
-        fields["skipped"] = tuple(SkippedFile(**item) for item in fields["skipped"])
-        return cls(**{**fields, "warnings": tuple(fields["warnings"])})
 
 
 @dataclass(kw_only=True)
@@ -90,6 +41,7 @@ class _Tally:
     digests: set[bytes] = field(default_factory=set)
     sides: list[int] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    looks: Lookalikes = field(default_factory=Lookalikes)
     grey: bool = True
     fingerprint: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
@@ -101,8 +53,8 @@ class _Tally:
 
     def unique(
         self, loaded: Iterable[tuple[Member, CanonicalPhoto | SkipReason]]
-    ) -> Iterator[CanonicalPhoto]:
-        """The usable photos that no category holds yet; counts the others."""
+    ) -> Iterator[tuple[str, CanonicalPhoto]]:
+        """The usable photos that no category holds yet, with names; counts the others."""
         for member, photo in loaded:
             if not isinstance(photo, CanonicalPhoto):
                 self.skip(member, photo)
@@ -110,17 +62,18 @@ class _Tally:
                 self.skip(member, "duplicate")
             else:
                 self.digests.add(photo.digest)
-                yield photo
+                yield member.name, photo
 
-    def write(self, photos: Iterable[CanonicalPhoto], target: zipfile.ZipFile) -> int:
+    def write(self, photos: Iterable[tuple[str, CanonicalPhoto]], target: zipfile.ZipFile) -> int:
         """Add a category's photos to the canonical zip; returns how many."""
         images = 0
-        for photo in photos:
+        for shown, photo in photos:
             name = f"{len(self.categories):03d}/{images:06d}.{photo.suffix}"
             target.writestr(zipfile.ZipInfo(name), photo.data)  # dated 1980, stored
             self.fingerprint.update(f"{name} {len(photo.data)}\n".encode() + photo.data)
             self.sides.append(photo.sides[1])
             self.grey &= photo.grey
+            self.looks.add(shown, photo.perceptual_hash, len(self.categories))
             images += 1
         return images
 
@@ -129,9 +82,9 @@ class _Tally:
         self.categories.append(CategoryReport(name=name, images=images, skipped=skipped))
         self.fingerprint.update(f"{name}\n".encode())
 
-    def drop(self, name: str, photos: Iterable[CanonicalPhoto]) -> None:
+    def drop(self, name: str, photos: Iterable[tuple[str, CanonicalPhoto]]) -> None:
         """Leave out a category that is too small; another may still hold the same photos."""
-        self.digests.difference_update(photo.digest for photo in photos)
+        self.digests.difference_update(photo.digest for _, photo in photos)
         self.warnings.append(f"Category {name!r} was left out: it has too few usable images.")
 
     def report(self) -> DatasetReport:
@@ -148,6 +101,8 @@ class _Tally:
         if few:
             names = ", ".join(few[:10]) + (", ..." if len(few) > 10 else "")
             self.warnings.append(f"Fewer than {FEW_IMAGES_WARNING} images in: {names}.")
+        near_duplicates, pairs, warning = self.looks.compare()
+        self.warnings += warning
         return DatasetReport(
             categories=tuple(self.categories),
             images=sum(images),
@@ -160,6 +115,8 @@ class _Tally:
             imbalance=round(imbalance, 3),
             fingerprint=self.fingerprint.hexdigest(),
             warnings=tuple(self.warnings),
+            near_duplicates=near_duplicates,
+            near_duplicate_pairs=pairs,
         )
 
 

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms
 
+from models.near_duplicates import perceptual_hash
+
 ImageErrorKind = Literal["corrupt", "too_large", "unsupported"]
 
 MAX_PIXELS = 50_000_000
@@ -43,6 +45,7 @@ FOREIGN_MAGIC = (b"GIF8", b"II*\0", b"MM\0*", b"BM", b"%!PS", b"8BPS", b"\xc5\xd
 # What Pillow's parsers raise on hostile bytes; `OSError` is theirs, as the bytes are in memory.
 DECODER_ERRORS = (
     *(OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError),
+    AssertionError,
     *(struct.error, zlib.error, UserWarning),
 )
 
@@ -75,6 +78,7 @@ class CanonicalPhoto:
     data: bytes  # PNG where the upload was lossless, else JPEG
     suffix: Literal["png", "jpg"]
     digest: bytes  # SHA-256 of the pixels
+    perceptual_hash: int  # few bits differ between photos that look alike
     sides: tuple[int, int]  # of the upload: the shorter, the longer
     grey: bool
 
@@ -219,6 +223,7 @@ def canonicalise(data: bytes, max_side: int) -> CanonicalPhoto:
         data=file.getvalue(),
         suffix="png" if photo.lossless else "jpg",
         digest=hashlib.sha256(pixels).digest(),
+        perceptual_hash=perceptual_hash(image),
         sides=(min(photo.size), max(photo.size)),
         grey=image.mode == "L",
     )

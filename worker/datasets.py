@@ -4,21 +4,22 @@ The record is stored last: a data set whose upload broke off is never visible.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, JsonValue
 
-from models import datasets, images
 from models.archive import ArchiveLimits
+from models.canonical import Imported, import_photos
+from models.report import DatasetReport
 from models.split import SEARCHED, held_out_sizes
 from worker.jobs import new_id, now
 from worker.records import Records
 from worker.requests import DatasetId, GenerateJob
 from worker.storage import ObjectExists, ObjectNotFound, Storage
+
+ImportPhotos = Callable[[BinaryIO, BinaryIO, ArchiveLimits], Imported]
 
 
 class DatasetNotFound(LookupError):
@@ -59,16 +60,20 @@ class DatasetRecord(BaseModel):
 
     @property
     def _training_sizes(self) -> list[int]:
-        categories = datasets.DatasetReport.from_json(self.report).categories
+        categories = DatasetReport.from_json(self.report).categories
         sizes = [category.images for category in categories]
         return [size - out for size, out in zip(sizes, held_out_sizes(sizes), strict=True)]
 
 
 class DatasetStore:
-    """The data sets in one object store."""
+    """The data sets in one object store.
 
-    def __init__(self, storage: Storage) -> None:
+    Uploads from outside are for an `Importer` to import; what we made ourselves needs none.
+    """
+
+    def __init__(self, storage: Storage, importing: ImportPhotos = import_photos) -> None:
         self.storage = storage
+        self._import = importing
 
     def add(
         self,
@@ -84,22 +89,23 @@ class DatasetStore:
         Raises:
             DatasetError: what is wrong with the zip, and what to do.
         """
-        if dataset_id is not None and self.storage.exists(_record_key(dataset_id)):
+        if dataset_id is not None and self.exists(dataset_id):
             return self.fetch(dataset_id)
         dataset_id = dataset_id or new_id("ds")
         with tempfile.TemporaryFile() as canonical:
-            report = datasets.import_archive(source, canonical, limits)
-            record = _record(dataset_id, name, report)
-            canonical.seek(0)
-            sheet = datasets.preview(canonical, tuple(record.categories))
-            canonical.seek(0)
+            imported = self._import(source, canonical, limits)
+            record = _record(dataset_id, name, imported.report)
             self.storage.put(f"datasets/{dataset_id}/images.zip", canonical)
-        self.storage.put(f"datasets/{dataset_id}/preview.png", _png(sheet))
+        self.storage.put(f"datasets/{dataset_id}/preview.png", imported.preview_png)
         try:
             self.storage.create(_record_key(dataset_id), record.model_dump_json().encode())
         except ObjectExists:
             return self.fetch(dataset_id)  # the same request at the same moment was faster
         return record
+
+    def exists(self, dataset_id: str) -> bool:
+        """Whether there is a data set with this id."""
+        return self.storage.exists(_record_key(dataset_id))
 
     def fetch(self, dataset_id: str) -> DatasetRecord:
         """One record.
@@ -117,7 +123,7 @@ class DatasetStore:
         ids = [name for name in self.storage.folders("datasets") if after is None or name < after]
         found: list[DatasetRecord] = []
         for dataset_id in sorted(ids, reverse=True):
-            if self.storage.exists(_record_key(dataset_id)):
+            if self.exists(dataset_id):
                 found.append(self.fetch(dataset_id))
             if len(found) > limit:
                 return found[:limit], True
@@ -164,7 +170,7 @@ class DatasetStore:
             yield target
 
 
-def _record(dataset_id: str, name: str, report: datasets.DatasetReport) -> DatasetRecord:
+def _record(dataset_id: str, name: str, report: DatasetReport) -> DatasetRecord:
     return DatasetRecord(
         id=dataset_id,
         name=name,
@@ -175,10 +181,6 @@ def _record(dataset_id: str, name: str, report: datasets.DatasetReport) -> Datas
         fingerprint=report.fingerprint,
         report=report.to_json(),
     )
-
-
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    return images.encode(pixels, "png")
 
 
 def _record_key(dataset_id: str) -> str:

@@ -7,6 +7,7 @@ let only one of them move a job.
 import logging
 
 from worker.artifacts import SCRATCH
+from worker.direct_uploads import forget_abandoned
 from worker.idempotency import forget_old
 from worker.links import Links
 from worker.queue import JobQueue
@@ -26,6 +27,7 @@ def reconcile_in_turn(jobs: JobQueue) -> None:
     if jobs.leases.take_turn("forget", FORGET_EVERY_S):
         forget_old(jobs.ledger.storage)
         Links(jobs.ledger.storage, jobs.settings.link_ttl_s).sweep()
+        forget_abandoned(jobs.ledger.storage)
         sweep(jobs.ledger.records)
 
 

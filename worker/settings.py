@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.signing import parse_secrets
 
-GIB = 2**30
+MIB, GIB = 2**20, 2**30
 
 LogFormat = Literal["text", "json"]
 
@@ -55,6 +55,13 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=2**20, ge=1024, description="of a JSON body")
     max_upload_bytes: int = Field(default=2 * GIB, ge=1024, description="of a zip")
     max_dataset_bytes: int = Field(default=20 * GIB, ge=1024, description="of a zip, unpacked")
+    max_imports: int = Field(default=2, ge=1, description="uploads decoded at once")
+    max_import_bytes: int = Field(
+        default=2 * GIB, ge=128 * MIB, description="memory that decoding an upload may take"
+    )
+    max_import_s: float = Field(
+        default=3600, gt=0, allow_inf_nan=False, description="time that it may take"
+    )
     public_url: str | None = Field(
         default=None,
         pattern="^https?://[^/?#]+/?$",

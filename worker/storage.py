@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
@@ -60,6 +60,17 @@ class StorageFull(StorageError):
     """The store has no room."""
 
 
+class CannotSign(StorageError):
+    """The store has no addresses that we could sign."""
+
+
+class SignedRequest(NamedTuple):
+    """An address that gives or takes one object, and what has to be sent along with it."""
+
+    url: str
+    headers: dict[str, str]
+
+
 class Storage:
     """Bytes by key. Every write is atomic: an object is there whole, or not at all."""
 
@@ -94,7 +105,7 @@ class Storage:
         Clouds tell the media type to whoever reads a signed URL.
         """
         told: Attributes | None = None
-        if media_type is not None and self._is_cloud:
+        if media_type is not None and not isinstance(self._store, LocalStore):
             told = {"Content-Type": media_type}
         with _translated("write"):
             obstore.put(
@@ -137,18 +148,6 @@ class Storage:
         """
         with _translated("read"):
             return _pieces(obstore.get(self._store, _checked(key)))
-
-    def signed_url(self, key: str, seconds: int) -> str | None:
-        """A URL that anybody can read the object at for a while; None where the store signs none.
-
-        Only clouds do.
-        """
-        if not self._is_cloud:
-            return None
-        with _translated("sign"):
-            store, lifetime = cast("S3Store", self._store), timedelta(seconds=seconds)
-            url: str = obstore.sign(store, "GET", _checked(key), lifetime)
-        return url
 
     def exists(self, key: str) -> bool:
         """Whether there is an object under this key."""
@@ -196,9 +195,18 @@ class Storage:
         for key in self.keys(prefix):
             self.delete(key)
 
-    @property
-    def _is_cloud(self) -> bool:
-        return isinstance(self._store, S3Store | GCSStore | AzureStore)
+    def sign(self, method: Literal["GET", "PUT"], key: str, valid: timedelta) -> SignedRequest:
+        """Let whoever knows the address read or store this object, for a while.
+
+        Raises:
+            CannotSign: the store is not in a cloud.
+        """
+        if not isinstance(self._store, S3Store | GCSStore | AzureStore):
+            raise CannotSign("this object store has no addresses to sign")
+        with _translated("sign"):
+            url = obstore.sign(self._store, method, _checked(key), valid)
+        azure = isinstance(self._store, AzureStore) and method == "PUT"
+        return SignedRequest(url, {"x-ms-blob-type": "BlockBlob"} if azure else {})
 
     def _holds_any(self, folder: str) -> bool:
         """Only a folder on disk can be empty; elsewhere it is the objects that make it."""
@@ -223,12 +231,13 @@ def _translated(action: str) -> Iterator[None]:
     except (AlreadyExistsError, FileExistsError) as error:
         raise ObjectExists("the object exists already") from error
     except (BaseError, OSError) as error:
-        if _is_full(error):
+        if is_full(error):
             raise StorageFull("the object store is full") from error
         raise StorageError(f"the object store failed to {action}") from error
 
 
-def _is_full(error: Exception) -> bool:
+def is_full(error: BaseException | None) -> bool:
+    """Whether there was no room to write."""
     # By the kernel's words: obstore gives the cause as text alone.
     return any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
 

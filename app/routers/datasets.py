@@ -6,7 +6,7 @@ from typing import Annotated, BinaryIO
 from fastapi import APIRouter, Depends, File, Form, Path, Query, Response, UploadFile
 
 from app.auth import require
-from app.dependencies import JSON, PNG, DatasetsDep, Limit, QueueDep, SettingsDep
+from app.dependencies import JSON, PNG, DatasetsDep, Limit, QueueDep, SettingsDep, UploadsDep
 from app.errors import can_answer
 from app.idempotency import OnceDep
 from app.schemas import Page
@@ -23,10 +23,10 @@ NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
 Cursor = Annotated[str | None, Query(pattern=r"^ds_[0-9a-z]{20}$", description="A `last_id`.")]
 
 
-@router.post("", status_code=201, responses=can_answer(507), dependencies=[JSON])
+@router.post("", status_code=201, responses=can_answer(409), dependencies=[JSON])
 def upload_dataset(
     file: Annotated[UploadFile, File(description="A zip with one folder of photos per category.")],
-    datasets: DatasetsDep,
+    uploads: UploadsDep,
     settings: SettingsDep,
     once: OnceDep,
     response: Response,
@@ -35,7 +35,7 @@ def upload_dataset(
     """Validate a zip of photos and keep it. The report says what was kept and what was not."""
     limits = ArchiveLimits(total_bytes=settings.max_dataset_bytes)
     dataset_id = once("ds", lambda: _digest(file.file) + name.encode())
-    record = datasets.add(file.file, name, limits, dataset_id)
+    record = uploads.add(file.file, name, limits, dataset_id)
     response.headers["Location"] = f"/datasets/{record.id}"
     return record
 

@@ -85,6 +85,7 @@ def test_every_route_outside_the_open_ones_wants_a_key(guarded: TestClient) -> N
         url = path.format(
             job_id=JOB,
             dataset_id="ds_00000000000000sample",
+            upload_id="up_00000000000000sample",
             name="fashion-mnist",
             version=1,
             alias="production",

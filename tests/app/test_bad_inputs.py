@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 import zipfile
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,9 @@ from fastapi.testclient import TestClient
 
 from tests.app.conftest import Serve
 from tests.app.problems import assert_problem
+from tests.models.pictures import saved, two_tone
+from tests.models.test_archive import encrypted, named, overlapping, symlink
+from tests.models.test_photos_hostile import png_header
 from worker.datasets import DatasetStore
 from worker.registry import Registry
 from worker.shipped import SAMPLE_ARCHIVE, SAMPLE_DATASET, add_sample_dataset
@@ -71,6 +75,13 @@ def zipped(*members: tuple[str, bytes], packing: int = zipfile.ZIP_DEFLATED) -> 
         for name, content in members:
             archive.writestr(name, content)
     return target.getvalue()
+
+
+def many_members(count: int) -> bytes:
+    """A zip whose directory names so many files; it holds none of them."""
+    entries = (b"PK\x01\x02" + bytes(24) + b"\1" + bytes(17) + b"a") * count
+    end = struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, 65535, 65535, len(entries), 0, 0)
+    return entries + end
 
 
 PHOTO = b"\x89PNG\r\n\x1a\n not a photo"
@@ -196,6 +207,7 @@ DATASETS = [
     upload("35 truncated", 422, "not_a_zip", SAMPLE_ARCHIVE.read_bytes()[:50_000]),
     upload("35 empty zip", 422, "empty_archive", zipped()),
     upload("36 no folder", 422, "no_categories", zipped(("a.png", PHOTO))),
+    upload("36 one image", 422, "too_few_images", zipped(("hat/a.png", saved(two_tone())))),
     upload("36 no image", 422, "too_few_images", zipped(("hat/a.png", PHOTO), ("hat/b.txt", b"b"))),
     upload(
         "39 svg", 422, "too_few_images", zipped(("hat/a.svg", b"<svg/>"), ("hat/b.eps", b"%!PS"))
@@ -203,8 +215,17 @@ DATASETS = [
     upload("45 zip slip", 422, "unsafe_path", zipped(("../../srv/a.png", PHOTO))),
     upload("45 absolute", 422, "unsafe_path", zipped(("/etc/a.png", PHOTO))),
     upload("45 backslash", 422, "unsafe_path", zipped(("hat\\a.png", PHOTO))),
+    upload("45 symbolic link", 422, "unsafe_path", symlink()),
+    upload("46 overlapping members", 422, "suspicious_archive", overlapping()),
+    upload("46 encrypted", 422, "encrypted_archive", encrypted()),
+    upload(
+        *("46 duplicate names", 422, "duplicate_names"),
+        zipped(("hat/a.png", PHOTO), ("hat/b.png", PHOTO)).replace(b"hat/b", b"hat/a"),
+    ),
     upload("46 bomb", 422, "suspicious_archive", zipped(("hat/a.png", bytes(2**22)))),
     upload("46 nested", 422, "nested_archive", zipped(("hat/a.zip", zipped(("a", b""))))),
+    upload("47 over the member limit", 413, "too_many_members", many_members(200_001)),
+    upload("48 NUL in a member's name", 422, "unsafe_path", named("hat/a\0.png")),
     upload("48 control characters", 422, "invalid_request", b"", name="a\r\nb\0"),
     upload("48 a name too long", 422, "invalid_request", b"", name="x" * 101),
     Row(
@@ -362,9 +383,15 @@ def test_bad_photos_among_good_ones_are_reported(client: TestClient) -> None:
         archive.writestr("hat/broken.png", PHOTO)
         archive.writestr("hat/drawing.svg", b"<svg/>")
         archive.writestr("hat/\u202egnp.\U0001f452\u5e3d.png", PHOTO)
+        archive.writestr("hat/39.tiff", saved(two_tone(), "tiff"))
+        archive.writestr("hat/40.png", png_header(65535, 65535))
+        archive.writestr("hat/48\r\n.png", PHOTO)
     response = client.post("/datasets", files={"file": target.getvalue()})
     assert response.status_code == 201
     skipped = {item["name"]: item["reason"] for item in response.json()["report"]["skipped"]}
     assert skipped["hat/broken.png"] == "corrupt"
+    assert skipped["hat/39.tiff"] == "unsupported"
+    assert skipped["hat/40.png"] == "too_large"
+    assert skipped["hat/48\ufffd\ufffd.png"] == "corrupt"
     assert any(name.endswith("hat/drawing.svg") for name in skipped)
     assert "\u202e" not in json.dumps(response.json(), ensure_ascii=False)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from models.archive import ArchiveLimits
-from models.datasets import Dataset, count_images, preview, read_images
+from models.canonical import preview
+from models.datasets import Dataset, count_images, read_images
 from models.ingest import import_archive
 from models.photos import fit_square
 from tests.models.pictures import noise, saved, shop, zipped

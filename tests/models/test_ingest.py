@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from models.archive import ArchiveLimits, DatasetError
-from models.ingest import DatasetReport, import_archive, map_ahead
+from models.ingest import import_archive, map_ahead
+from models.report import DatasetReport
 from tests.models.pictures import noise, saved, shop, two_tone, zipped
 
 LIMITS = ArchiveLimits(min_images=4)

@@ -1,0 +1,24 @@
+"""A small seeded slice of `make fuzz`."""
+
+from pathlib import Path
+
+from tests.fuzz.campaign import run, target
+from tests.fuzz.requests import KINDS, upload
+
+INPUTS = 150
+
+
+def test_malformed_uploads_are_refused_and_leave_nothing(tmp_path: Path) -> None:
+    with target(tmp_path) as aim:
+        outcome = run(aim, 1, range(INPUTS))
+        once_unanswered = run(aim, 0, range(6868, 6869))  # an assertion of Pillow's that failed
+    assert once_unanswered.complaints == []
+    assert outcome.complaints == []
+    assert sum(outcome.answers.values()) == INPUTS
+    assert {kind for kind, _ in outcome.answers} == set(KINDS)
+    assert len(outcome.codes) >= 6
+
+
+def test_an_input_depends_on_its_seed_and_number_alone() -> None:
+    assert upload(3, 7) == upload(3, 7)
+    assert upload(3, 7) != upload(4, 7)

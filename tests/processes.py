@@ -1,0 +1,60 @@
+"""What the kernel knows of a process: its children, its memory, its files. Linux only."""
+
+import os
+import time
+from pathlib import Path
+
+Pid = int | str  # "self" for this one
+
+
+def children(pid: Pid = "self") -> set[int]:
+    """Processes that any thread of this one started."""
+    found: set[int] = set()
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found.update(map(int, task.read_text().split()))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def imports(pid: Pid = "self") -> set[int]:
+    """Processes that decode an upload for this one at this moment."""
+    found: set[int] = set()
+    for child in children(pid):
+        try:
+            command = Path(f"/proc/{child}/cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if b"import_process" in command:
+            found |= children(child)
+    return found
+
+
+def next_import(pid: Pid = "self") -> int:
+    """The process of an import that has just begun, or is about to."""
+    deadline = time.monotonic() + 10
+    while not (found := imports(pid)):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return found.pop()
+
+
+def resident_bytes(pid: Pid) -> int:
+    """Memory that it holds; 0 when it is gone."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (FileNotFoundError, ProcessLookupError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def open_temporary_files(pid: Pid = "self") -> int:
+    """Files that are deleted already but still take room, because it has them open."""
+    count = 0
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            count += os.readlink(link).endswith(" (deleted)")
+        except FileNotFoundError:
+            continue
+    return count
