@@ -86,7 +86,7 @@ def test_51_a_client_that_goes_away_leaves_nothing(client: TestClient, storage: 
     assert isinstance(client.app, FastAPI)
     before = open_temporary_files()
     start = (
-        b"POST /datasets HTTP/1.1\r\nHost: shop\r\nContent-Length: 9000000\r\n"
+        b"POST /datasets HTTP/1.1\r\nHost: testserver\r\nContent-Length: 9000000\r\n"
         b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
         b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.zip"\r\n\r\n'
     )
