@@ -48,7 +48,8 @@ def _serve(folder: Path, name: str, measured: Seconds) -> None:
     """One life of the service, measured into `measured`."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    environment = os.environ | {"VITRINE_DATA_DIR": str(folder), "VITRINE_PORT": str(port)}
+    own = {"VITRINE_DATA_DIR": str(folder), "VITRINE_PORT": str(port)}
+    environment = os.environ | own | {"VITRINE_LOG_LEVEL": "warning"}
     started = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "app"], env=environment, stdout=subprocess.PIPE, text=True

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from io import BytesIO
 
 import httpx
@@ -32,6 +33,8 @@ class Service:
         self.environment = outside | {"VITRINE_PORT": str(port)} | settings
         self.url = f"http://127.0.0.1:{port}"
         self.client = httpx.Client(base_url=self.url, timeout=30, headers=headers)
+        # A file: nobody reads a pipe while the service runs, and it would wait once that is full.
+        self.errors = tempfile.TemporaryFile("a+")
         self.process = self.spawn()
 
     def spawn(self) -> "subprocess.Popen[str]":
@@ -40,7 +43,7 @@ class Service:
             [sys.executable, "-m", "app"],
             env=self.environment,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self.errors,
             text=True,
         )
 
@@ -50,22 +53,29 @@ class Service:
         lines: list[str] = []
         while not lines or "Ctrl-C" not in lines[-1]:
             lines.append(self.process.stdout.readline())
-            assert lines[-1], self.process.communicate()
+            assert lines[-1], self.read_errors()
         return "".join(lines)
 
     def interrupt(self) -> str:
         """Ctrl-C; returns what the service has logged when it has ended, cleanly."""
         self.process.send_signal(signal.SIGINT)
-        _, errors = self.process.communicate(timeout=30)
+        self.process.communicate(timeout=30)
+        errors = self.read_errors()
         assert self.process.returncode == 0, errors
         assert "Traceback" not in errors
         return errors
+
+    def read_errors(self) -> str:
+        """What the service has written to stderr so far."""
+        self.errors.seek(0)
+        return self.errors.read()
 
     def close(self) -> None:
         """End whatever still runs."""
         self.client.close()
         self.process.kill()
         self.process.communicate()
+        self.errors.close()
 
 
 def walk(client: httpx.Client) -> None:

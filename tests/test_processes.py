@@ -126,7 +126,8 @@ def test_processes_that_cannot_start_end_the_service(
             "PYTHONPATH": str(broken(tmp_path)),
         }
     )
-    output, errors = service.process.communicate(timeout=60)
+    output, _ = service.process.communicate(timeout=60)
+    errors = service.read_errors()
     service.close()
     assert service.process.returncode == 1
     assert "an API process did not start" in errors
