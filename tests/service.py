@@ -34,7 +34,7 @@ class Service:
         self.url = f"http://127.0.0.1:{port}"
         self.client = httpx.Client(base_url=self.url, timeout=30, headers=headers)
         # A file: nobody reads a pipe while the service runs, and it would wait once that is full.
-        self.errors = tempfile.TemporaryFile("a+")
+        self.errors = tempfile.TemporaryFile("a+")  # noqa: SIM115 # until the service is closed
         self.process = self.spawn()
 
     def spawn(self) -> "subprocess.Popen[str]":
