@@ -50,9 +50,14 @@ def resident_bytes(pid: Pid) -> int:
 
 
 def open_temporary_files(pid: Pid = "self") -> int:
-    """Files that are deleted already but still take room, because it has them open."""
+    """Files that are deleted already but still take room, because it has them open.
+
+    Where its own words go to is not one of them.
+    """
     count = 0
     for link in Path(f"/proc/{pid}/fd").iterdir():
+        if link.name in ("0", "1", "2"):
+            continue
         try:
             count += os.readlink(link).endswith(" (deleted)")
         except FileNotFoundError:

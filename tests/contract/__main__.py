@@ -23,7 +23,7 @@ PHASES = "examples,coverage,fuzzing,stateful"
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run it, and end with 1 where a check failed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--examples", type=int, default=400, help="of the fuzzing, an operation")
+    parser.add_argument("--examples", type=int, default=300, help="of the fuzzing, an operation")
     parser.add_argument("--least", type=int, default=10_000, help="cases that must have run")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
