@@ -96,7 +96,7 @@ def accepts(*media_types: str) -> params.Depends:
     """A dependency that answers 406 when the client takes none of `media_types`."""
 
     def check(accept: Annotated[str, Header(include_in_schema=False)] = "*/*") -> None:
-        if preferred(accept, {kind: kind for kind in media_types}) is None:
+        if preferred(accept, media_types) is None:
             raise Problem(406, "not_acceptable", f"This answers {', '.join(media_types)}.")
 
     return params.Depends(check)

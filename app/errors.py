@@ -195,7 +195,7 @@ async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
     first = items[0]
     if first.loc[0] == "path" and request.method != "PUT":
         if is_exact(request.app, request.url.path):
-            return _wrong_method(request)
+            return _wrong_method(request, methods_of(request.app, request.url.path))
         # What no id can look like is as unknown as any other; PUT names what it makes.
         return problem_response(request, Answer(404, "not_found", "Nothing has this name or id."))
     field = ".".join(str(part) for part in first.loc[1:])
@@ -205,8 +205,8 @@ async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    if error.status_code == 405 and methods_of(request.app, request.url.path):
-        return _wrong_method(request)
+    if error.status_code == 405 and (methods := methods_of(request.app, request.url.path)):
+        return _wrong_method(request, methods)
     if is_full(error.__cause__):  # FastAPI takes any fault while a form arrives for the client's
         return problem_response(request, ANSWERS[StorageFull])
     code = error.code if isinstance(error, Problem) else _code(error.status_code)
@@ -215,11 +215,11 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     return response
 
 
-def _wrong_method(request: Request) -> JSONResponse:
-    methods = ", ".join(methods_of(request.app, request.url.path))
-    detail = f"This path takes {methods}."
+def _wrong_method(request: Request, methods: Sequence[str]) -> JSONResponse:
+    allowed = ", ".join(methods)
+    detail = f"This path takes {allowed}."
     response = problem_response(request, Answer(405, "method_not_allowed", detail))
-    response.headers["Allow"] = methods
+    response.headers["Allow"] = allowed
     return response
 
 

@@ -6,14 +6,14 @@ import json
 import secrets
 import time
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from app.errors import Problem
 from app.sampling import Sampler
 from app.schemas import MAX_SYNCHRONOUS_IMAGES, GenerateRequest, Timing
 from models.images import Provenance
 from models.rendering import Rendering, render
-from models.sample import even_label
+from worker.generating import MANIFEST, labels_of
 from worker.image_options import ImageOptions
 from worker.model_versions import ModelCard
 
@@ -59,7 +59,7 @@ def generate_images(
         )
     first = fresh_seed() if request.seed is None else request.seed
     seeds = range(first, first + request.n)
-    labels = _labels(request, card, seeds)
+    labels = labels_of(first, request.wanted, card.categories)
     sampled = sampler.sample(card, seeds, labels, request.truncation)
     started = time.perf_counter()
     files = []
@@ -91,9 +91,9 @@ def zipped(generated: Generated) -> bytes:
         for file in generated.files:
             name = f"{file.index:02d}.{generated.rendering.image_format}"
             archive.writestr(zipfile.ZipInfo(name), file.content)  # dated 1980
-            told = {key: x for key, x in asdict(file).items() if key not in ("content", "index")}
-            lines.append(json.dumps({"file": name, **told, "sha256": file.sha256}) + "\n")
-        archive.writestr(zipfile.ZipInfo("generated.jsonl"), "".join(lines))
+            told = {"seed": file.seed, "category": file.category, "sha256": file.sha256}
+            lines.append(json.dumps({"file": name, **told}) + "\n")
+        archive.writestr(zipfile.ZipInfo(MANIFEST), "".join(lines))
     return target.getvalue()
 
 
@@ -124,9 +124,3 @@ def check_category(category: str, card: ModelCard) -> None:
     if category not in card.categories:
         known = ", ".join(card.categories)
         raise Problem(422, "unknown_category", f"category: {card.name} knows {known}")
-
-
-def _labels(request: GenerateRequest, card: ModelCard, seeds: range) -> list[int]:
-    if request.category is None:
-        return [even_label(seed, len(card.categories)) for seed in seeds]
-    return [card.categories.index(request.category)] * request.n

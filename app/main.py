@@ -89,8 +89,8 @@ def create_app(settings: Settings) -> FastAPI:
             at_once=settings.max_imports,
         )
     )
-    learning, serving = (datasets, uploads, jobs, webhooks), (generate, openai, images, models)
-    for part in (*serving, *learning, health, metrics):
+    parts = (generate, openai, images, models, datasets, uploads, jobs, webhooks, health, metrics)
+    for part in parts:
         app.include_router(part.router)
     errors.install(app)
     docs.install(app)

@@ -1,13 +1,10 @@
 """Which representation a client wants, by its `Accept` header (RFC 9110, section 12.5.1)."""
 
-from collections.abc import Iterable
-from typing import TypeVar
-
-Kind = TypeVar("Kind", bound=str)
+from collections.abc import Iterable, Sequence
 
 
-def preferred(accept: str, offered: dict[str, Kind]) -> Kind | None:
-    """What `offered` has by media type that the client likes best; None where it takes nothing.
+def preferred(accept: str, offered: Sequence[str]) -> str | None:
+    """The media type of those offered that the client likes best; None where it takes none.
 
     Of what it likes equally, the first; without the header, the first of all.
     """
@@ -16,7 +13,7 @@ def preferred(accept: str, offered: dict[str, Kind]) -> Kind | None:
     best = max(qualities.values(), default=0.0)
     if best <= 0:
         return None
-    return next(kind for media_type, kind in offered.items() if qualities[media_type] == best)
+    return next(media_type for media_type in offered if qualities[media_type] == best)
 
 
 def _ranges(accept: str) -> Iterable[tuple[str, float]]:

@@ -40,7 +40,7 @@ class Sampler:
         self._lane = threading.Lock()
         self._loading = threading.Lock()
         self._models: OrderedDict[str, Model] = OrderedDict()
-        self._bad: dict[str, tuple[float, Exception | None]] = {}
+        self._bad: dict[str, tuple[float, Exception]] = {}  # until when, and why
 
     def sample(
         self, card: ModelCard, seeds: Sequence[int], labels: Sequence[int], truncation: float
@@ -72,9 +72,10 @@ class Sampler:
 
     def _load(self, key: str, card: ModelCard) -> Model:
         """From storage, unless the weights there were found bad a moment ago."""
-        until, error = self._bad.get(key, (0.0, None))
-        if error is not None and time.monotonic() < until:
-            raise error.with_traceback(None)
+        if key in self._bad:
+            until, error = self._bad[key]
+            if time.monotonic() < until:
+                raise error.with_traceback(None)
         try:
             return load_model(self.registry.weights(card))
         except (WeightsDamaged, CheckpointError) as found:

@@ -53,6 +53,11 @@ class GenerateRequest(ImageOptions):
     )
     response_format: Literal["b64_json", "url"] = "b64_json"
 
+    @property
+    def wanted(self) -> dict[str, int] | int:
+        """How many of the category, or of all in turn."""
+        return self.n if self.category is None else {self.category: self.n}
+
     @model_validator(mode="after")
     def _possible(self) -> "GenerateRequest":
         if self.seed is not None and self.seed + self.n - 1 > MAX_SEED:

@@ -99,14 +99,8 @@ def test_processes_share_the_work_and_come_back_when_killed(service: Service) ->
 def test_processes_end_with_a_supervisor_that_is_killed(
     redis_url: str, storage_url: str, tmp_path: Path
 ) -> None:
-    service = Service(
-        {
-            "VITRINE_API_PROCESSES": "2",
-            "VITRINE_REDIS_URL": redis_url,
-            "VITRINE_STORAGE_URL": storage_url,
-            "TMPDIR": str(tmp_path),  # what it cannot take away any more stays in there
-        }
-    )
+    # What it cannot take away any more stays in a folder of its own.
+    service = two_processes(redis_url, storage_url, TMPDIR=str(tmp_path))
     service.wait_until_ready()
     left = api_processes(service)
     assert len(left) == 2
@@ -118,20 +112,19 @@ def test_processes_end_with_a_supervisor_that_is_killed(
 def test_processes_that_cannot_start_end_the_service(
     redis_url: str, storage_url: str, tmp_path: Path
 ) -> None:
-    service = Service(
-        {
-            "VITRINE_API_PROCESSES": "2",
-            "VITRINE_REDIS_URL": redis_url,
-            "VITRINE_STORAGE_URL": storage_url,
-            "PYTHONPATH": str(broken(tmp_path)),
-        }
-    )
+    service = two_processes(redis_url, storage_url, PYTHONPATH=str(broken(tmp_path)))
     output, _ = service.process.communicate(timeout=60)
     errors = service.read_errors()
     service.close()
     assert service.process.returncode == 1
     assert "an API process did not start" in errors
     assert "Vitrine is ready" not in output
+
+
+def two_processes(redis_url: str, storage_url: str, **environment: str) -> Service:
+    """The API alone, in two processes."""
+    backing = {"VITRINE_REDIS_URL": redis_url, "VITRINE_STORAGE_URL": storage_url}
+    return Service({"VITRINE_API_PROCESSES": "2", **backing, **environment})
 
 
 def broken(folder: Path) -> Path:

@@ -9,7 +9,8 @@ import json
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 
 from PIL import Image
@@ -31,10 +32,10 @@ from worker.requests import GenerateJob
 from worker.watch import Watch
 
 MANIFEST = "generated.jsonl"  # a line for each image
+SIGN_EVERY_S = 0.5
 COLUMNS = 8  # of the contact sheet
 MOST_ROWS = 50
 TILE = (64, 128)  # smallest and largest side in the sheet, px
-DEFAULT_COMPRESSION = 85
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,21 +93,24 @@ def order_of(job: GenerateJob, card: ModelCard) -> Order:
     assert job.seed is not None  # the API has drawn it
     return Order(
         seed=job.seed,
-        labels=_labels(job, job.seed, card.categories),
+        labels=labels_of(job.seed, job.wanted, card.categories),
         truncation=job.truncation,
         rendering=rendering_of(job),
     )
 
 
-def _labels(job: GenerateJob, seed: int, categories: Sequence[str]) -> list[int]:
-    """The category of each image, as an index."""
-    if job.categories is None and job.category is None:
-        return [even_label(seed + i, len(categories)) for i in range(job.images)]
-    wanted = job.categories or {str(job.category): job.images}
+def labels_of(seed: int, wanted: Mapping[str, int] | int, categories: Sequence[str]) -> list[int]:
+    """The category of each image, as an index: so many of each, or so many of all in turn.
+
+    Raises:
+        ValueError: there is no such category.
+    """
+    if isinstance(wanted, int):
+        return [even_label(seed + i, len(categories)) for i in range(wanted)]
     for name in wanted:
         if name not in categories:
             raise ValueError(f"categories: {name!r} is none; known are {', '.join(categories)}")
-    return [categories.index(name) for name, count in wanted.items() for _ in range(count)]
+    return [label for name in wanted for label in [categories.index(name)] * wanted[name]]
 
 
 def rendering_of(options: ImageOptions) -> Rendering:
@@ -116,7 +120,7 @@ def rendering_of(options: ImageOptions) -> Rendering:
         enhancement=Enhancement(**options.enhance.model_dump()),
         side=options.side,
         image_format=options.output_format,
-        compression=DEFAULT_COMPRESSION if compression is None else compression,
+        compression=Rendering.compression if compression is None else compression,
     )
 
 
@@ -136,7 +140,12 @@ def make_files(claim: Claim, card: ModelCard, order: Order) -> Steps[None]:
             manifest = "".join(lines).encode()
             archive.writestr(zipfile.ZipInfo(MANIFEST), manifest)
         packed.seek(0)
-        claim.store("generated.zip", packed)
+        # Gigabytes take a while, in which the job must show that it lives.
+        with ThreadPoolExecutor(1) as pool:
+            storing = pool.submit(claim.store, "generated.zip", packed)
+            while not wait([storing], SIGN_EVERY_S).done:
+                yield len(lines) / (len(lines) + 1)
+            storing.result()
     claim.store(MANIFEST, manifest)
     claim.store("generated.png", sheet.encoded())
 

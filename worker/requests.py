@@ -211,6 +211,13 @@ class GenerateJob(ImageOptions):
         """How many there are to be."""
         return self.n or sum((self.categories or {}).values())
 
+    @property
+    def wanted(self) -> dict[str, int] | int:
+        """How many of each category, or of all in turn."""
+        if self.category is not None:
+            return {self.category: self.images}
+        return self.categories or self.images
+
     @model_validator(mode="after")
     def _one_way(self) -> "GenerateJob":
         if (self.n is None) == (self.categories is None):

@@ -46,7 +46,7 @@ class Uploads:
             DatasetError: what is wrong with the zip, and what to do.
             RequestInFlight: it is being completed at this moment.
         """
-        dataset_id = f"ds_{upload_id.removeprefix('up_')}"
+        dataset_id = _dataset_id(upload_id)
         if self.datasets.exists(dataset_id):
             return self.datasets.fetch(dataset_id)
         with in_flight(self.leases, dataset_id):
@@ -62,7 +62,6 @@ class Uploads:
         self, upload_id: str, name: str, limits: ArchiveLimits, max_bytes: int
     ) -> DatasetRecord:
         storage, key = self.datasets.storage, key_of(upload_id)
-        dataset_id = f"ds_{upload_id.removeprefix('up_')}"
         with tempfile.TemporaryFile() as file:
             try:
                 if storage.size(key) > max_bytes:
@@ -71,4 +70,8 @@ class Uploads:
             except ObjectNotFound as error:
                 raise UploadNotFound("nothing was sent for this upload, or it is gone") from error
             file.seek(0)
-            return self.datasets.add(file, name, limits, dataset_id)
+            return self.datasets.add(file, name, limits, _dataset_id(upload_id))
+
+
+def _dataset_id(upload_id: str) -> DatasetId:
+    return f"ds_{upload_id.removeprefix('up_')}"

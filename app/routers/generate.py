@@ -110,7 +110,7 @@ def _form(preferences: Preferences, request: GenerateRequest) -> str:
             named = "output_format" in request.model_fields_set
             offered += [MEDIA_TYPES[request.output_format]] if named else FORMATS
         offered.append(ZIP_TYPE)
-    form = preferred(preferences.accept, {media_type: media_type for media_type in offered})
+    form = preferred(preferences.accept, offered)
     if form is None:
         raise Problem(
             406,

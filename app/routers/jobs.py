@@ -61,8 +61,6 @@ NAS_EXAMPLE = {
     "max_trials": 6,
     "max_seconds": 120,
 }
-
-
 GENERATE_EXAMPLE = {"model": "fashion-mnist", "n": 200, "seed": 1, "output_format": "webp"}
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from app.negotiation import preferred
 
-OFFERED = {kind: kind for kind in ("application/json", "image/png", "application/zip")}
+OFFERED = ("application/json", "image/png", "application/zip")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import signal
+import time
 import zipfile
 
 import pytest
@@ -16,6 +17,8 @@ from models.sample import sample
 from tests.worker.conftest import StartWorker
 from tests.worker.watching import wait_for, work_horse_of
 from worker.artifacts import JobFiles
+from worker.claims import Claim
+from worker.generating import make_files, order_of
 from worker.jobs import JobRecord
 from worker.queue import JobQueue
 from worker.registry import Registry
@@ -98,6 +101,29 @@ def test_a_killed_job_goes_on_where_it_was_and_ends_with_the_same_files(
     assert MANY // 10 < first < MANY
     assert second == MANY - first + len(SUMMARY)
     assert digests(storage, killed.id) == digests(storage, undisturbed.id)
+
+
+def test_a_job_shows_that_it_lives_while_its_zip_is_stored(
+    jobs: JobQueue, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted = jobs.submit("generate", GenerateJob(model="fashion-mnist:1", n=2, seed=7))
+    record = jobs.ledger.claim(submitted.id, "me")
+    assert record is not None
+    claim = Claim(jobs.ledger, record)
+    put = Storage.put
+
+    def slow(storage: Storage, key: str, data: bytes, media_type: str | None = None) -> None:
+        time.sleep(1.0 if key.endswith(".zip") else 0.0)
+        put(storage, key, data, media_type)
+
+    monkeypatch.setattr(Storage, "put", slow)
+    monkeypatch.setattr("worker.generating.SIGN_EVERY_S", 0.1)
+    assert isinstance(record.request, GenerateJob)
+    card = registry.card("fashion-mnist", 1)
+    shares = list(make_files(claim, card, order_of(record.request, card)))
+    assert len(shares) > 2 + 5
+    assert shares == sorted(shares)
+    assert set(JobFiles(jobs.ledger.storage, record.id).keys()) > SUMMARY
 
 
 def test_a_job_is_cancelled_in_the_middle(
