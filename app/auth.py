@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime
 from typing import Annotated, Literal, NamedTuple, get_args
 
@@ -79,10 +79,10 @@ def check_exposure(host: str, keys: ApiKeys) -> None:
         )
 
 
-def require(*allowed: Scope) -> Callable[..., None]:
+def require(*allowed: Scope) -> Callable[..., Awaitable[None]]:
     """A dependency that lets only keys with one of these scopes through."""
 
-    def check(
+    async def check(
         request: Request,
         credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
     ) -> None:

@@ -15,7 +15,7 @@ from worker.requests import GenerateJob
 Defer = Callable[[GenerateJob, ModelCard], JobView]
 
 
-def defer(queue: QueueDep, once: OnceDep) -> Defer:
+async def defer(queue: QueueDep, once: OnceDep) -> Defer:
     """Queues a job for images of a version; raises Problem where the version cannot make them."""
 
     def submit(job: GenerateJob, card: ModelCard) -> JobView:

@@ -1,6 +1,5 @@
 """What routes are given: opened once in `create_app`, kept on the application's state."""
 
-from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request, params
@@ -9,11 +8,11 @@ from redis.asyncio import Redis
 from app.errors import Problem
 from app.metrics import Metrics
 from app.negotiation import preferred
+from app.resolving import Resolver
 from app.sampling import Sampler
 from app.webhook_delivery import Deliverer
 from worker.datasets import DatasetStore
 from worker.links import Links
-from worker.model_versions import ModelCard
 from worker.queue import JobQueue
 from worker.registry import Registry
 from worker.settings import Settings
@@ -21,98 +20,99 @@ from worker.storage import Storage
 from worker.uploads import Uploads
 
 
-def settings(request: Request) -> Settings:
+async def settings(request: Request) -> Settings:
     """The service's settings."""
     value: Settings = request.app.state.settings
     return value
 
 
-def storage(request: Request) -> Storage:
+async def storage(request: Request) -> Storage:
     """The object store."""
     value: Storage = request.app.state.storage
     return value
 
 
-def queue(request: Request) -> JobQueue:
+async def queue(request: Request) -> JobQueue:
     """The job system."""
     value: JobQueue = request.app.state.queue
     return value
 
 
-def async_redis(request: Request) -> Redis:
+async def async_redis(request: Request) -> Redis:
     """A client for what waits for long."""
     value: Redis = request.app.state.async_redis
     return value
 
 
-def sampler(request: Request) -> Sampler:
+async def sampler(request: Request) -> Sampler:
     """The warm generators."""
     value: Sampler = request.app.state.sampler
     return value
 
 
-def deliverer(request: Request) -> Deliverer:
+async def resolver(request: Request) -> Resolver:
+    """What references to models mean."""
+    value: Resolver = request.app.state.resolver
+    return value
+
+
+async def deliverer(request: Request) -> Deliverer:
     """What delivers webhooks."""
     value: Deliverer = request.app.state.deliverer
     return value
 
 
-def metrics(request: Request) -> Metrics:
+async def metrics(request: Request) -> Metrics:
     """What this process observes."""
     value: Metrics = request.app.state.metrics
     return value
 
 
-def registry(request: Request) -> Registry:
+StorageDep = Annotated[Storage, Depends(storage)]
+SettingsDep = Annotated[Settings, Depends(settings)]
+QueueDep = Annotated[JobQueue, Depends(queue)]
+
+
+async def registry(storage: StorageDep) -> Registry:
     """The models."""
-    return Registry(storage(request))
+    return Registry(storage)
 
 
-def resolve(request: Request) -> Callable[[str | None], ModelCard]:
-    """Finds the version that a reference means; None: the default model's.
-
-    It raises InvalidReference and ModelNotFound.
-    """
-    default = settings(request).default_model
-    return lambda reference: registry(request).resolve(default if reference is None else reference)
-
-
-def links(request: Request) -> Links:
+async def links(storage: StorageDep, settings: SettingsDep) -> Links:
     """Links to generated images."""
-    return Links(storage(request), settings(request).link_ttl_s)
+    return Links(storage, settings.link_ttl_s)
 
 
-def datasets(request: Request) -> DatasetStore:
+async def datasets(request: Request, storage: StorageDep) -> DatasetStore:
     """The data sets."""
-    return DatasetStore(storage(request), request.app.state.importer.run)
+    return DatasetStore(storage, request.app.state.importer.run)
 
 
-def uploads(request: Request) -> Uploads:
+DatasetsDep = Annotated[DatasetStore, Depends(datasets)]
+
+
+async def uploads(datasets: DatasetsDep, queue: QueueDep) -> Uploads:
     """What clients send us."""
-    return Uploads(datasets(request), queue(request).leases)
+    return Uploads(datasets, queue.leases)
 
 
 def accepts(*media_types: str) -> params.Depends:
     """A dependency that answers 406 when the client takes none of `media_types`."""
 
-    def check(accept: Annotated[str, Header(include_in_schema=False)] = "*/*") -> None:
+    async def check(accept: Annotated[str, Header(include_in_schema=False)] = "*/*") -> None:
         if preferred(accept, media_types) is None:
             raise Problem(406, "not_acceptable", f"This answers {', '.join(media_types)}.")
 
     return params.Depends(check)
 
 
-SettingsDep = Annotated[Settings, Depends(settings)]
-StorageDep = Annotated[Storage, Depends(storage)]
-QueueDep = Annotated[JobQueue, Depends(queue)]
 AsyncRedisDep = Annotated[Redis, Depends(async_redis)]
 SamplerDep = Annotated[Sampler, Depends(sampler)]
 DelivererDep = Annotated[Deliverer, Depends(deliverer)]
 MetricsDep = Annotated[Metrics, Depends(metrics)]
 RegistryDep = Annotated[Registry, Depends(registry)]
-ResolveDep = Annotated[Callable[[str | None], ModelCard], Depends(resolve)]
+ResolverDep = Annotated[Resolver, Depends(resolver)]
 LinksDep = Annotated[Links, Depends(links)]
-DatasetsDep = Annotated[DatasetStore, Depends(datasets)]
 UploadsDep = Annotated[Uploads, Depends(uploads)]
 
 Limit = Annotated[int, Query(ge=1, le=100, description="How many at most.")]

@@ -39,8 +39,13 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
 MAX_LISTED_ERRORS = 20
 OPENAI = "/v1/"  # paths whose clients expect errors of another form
+CLIENT_GONE = 499  # as nginx counts it; nobody reads the answer
 # RFC 9110's phrases; Python's differ before 3.13.
-TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
+TITLES = {
+    413: "Content Too Large",
+    422: "Unprocessable Content",
+    CLIENT_GONE: "Client Closed Request",
+}
 
 
 class ErrorItem(BaseModel):

@@ -4,13 +4,19 @@ import hashlib
 import io
 import json
 import secrets
-import time
 import zipfile
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
 
+from fastapi import Depends, Request
+
+from app.dependencies import SamplerDep
 from app.errors import Problem
 from app.sampling import Sampler
 from app.schemas import MAX_SYNCHRONOUS_IMAGES, GenerateRequest, Timing
+from models.engine import Pixels
 from models.images import Provenance
 from models.rendering import Rendering, render
 from worker.generating import MANIFEST, labels_of
@@ -46,8 +52,23 @@ class Generated:
     timing: Timing
 
 
-def generate_images(
-    request: GenerateRequest, card: ModelCard, rendering: Rendering, sampler: Sampler
+MakeImages = Callable[[GenerateRequest, ModelCard, Rendering], Awaitable[Generated]]
+
+
+async def images_for(client: Request, sampler: SamplerDep) -> MakeImages:
+    """Makes the images of a request, of one version, as long as the client waits for them."""
+    return partial(generate_images, client, sampler)
+
+
+ImagesDep = Annotated[MakeImages, Depends(images_for)]
+
+
+async def generate_images(
+    client: Request,
+    sampler: Sampler,
+    request: GenerateRequest,
+    card: ModelCard,
+    rendering: Rendering,
 ) -> Generated:
     """The images of one request, of one version; raises Problem where they cannot be had."""
     if request.n > MAX_SYNCHRONOUS_IMAGES:
@@ -60,25 +81,28 @@ def generate_images(
     first = fresh_seed() if request.seed is None else request.seed
     seeds = range(first, first + request.n)
     labels = labels_of(first, request.wanted, card.categories)
-    sampled = sampler.sample(card, seeds, labels, request.truncation)
-    started = time.perf_counter()
-    files = []
-    for index, (pixels, seed, label) in enumerate(zip(sampled.pixels, seeds, labels, strict=True)):
-        origin = Provenance(model=card.name, version=card.version, seed=seed)
-        content = render(pixels, rendering, origin)
-        category = card.categories[label]
-        files.append(GeneratedFile(index=index, seed=seed, category=category, content=content))
-    encode_s = time.perf_counter() - started
-    sampler.metrics.encode_seconds.observe(encode_s)
+
+    def finish(index: int, pixels: Pixels) -> bytes:
+        origin = Provenance(model=card.name, version=card.version, seed=seeds[index])
+        return render(pixels, rendering, origin)
+
+    images = list(zip(seeds, labels, strict=True))
+    order = await sampler.sample(card, images, request.truncation, finish, client)
+    files = [
+        GeneratedFile(
+            index=index, seed=seed, category=card.categories[label], content=order.files[index]
+        )
+        for index, (seed, label) in enumerate(images)
+    ]
     return Generated(
         card=card,
         files=files,
         rendering=rendering,
-        side=rendering.side or sampled.pixels.shape[1],
+        side=rendering.side or order.warm.resolution,
         timing=Timing(
-            queue_ms=round(sampled.queue_ms, 2),
-            compute_ms=round(sampled.compute_ms, 2),
-            encode_ms=round(1000 * encode_s, 2),
+            queue_ms=round(1000 * order.queue_s, 2),
+            compute_ms=round(1000 * order.compute_s, 2),
+            encode_ms=round(1000 * order.encode_s, 2),
         ),
     )
 

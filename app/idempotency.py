@@ -12,7 +12,7 @@ from worker.idempotency import reserve
 IdFor = Callable[[str, Callable[[], bytes]], str | None]
 
 
-def once(
+async def once(
     request: Request,
     storage: StorageDep,
     key: Annotated[

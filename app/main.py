@@ -7,19 +7,23 @@ from importlib.metadata import version
 
 import anyio
 import anyio.to_thread
+import torch
 from fastapi import FastAPI
 from redis import RedisError
 from redis.asyncio import Redis as AsyncRedis
 
 from app import docs, errors, rate_limits
 from app.auth import ApiKeys, parse_keys
+from app.batching import Batcher
 from app.body import BodyLimits
+from app.engines import Engines
 from app.event_stream import QUIET_S
 from app.hosts import Hosts, allowed_hosts
 from app.metrics import Metrics
 from app.observe import Observe
 from app.rate_limits import RateLimits
 from app.request_id import RequestId
+from app.resolving import Resolver
 from app.routers import (
     datasets,
     generate,
@@ -35,10 +39,11 @@ from app.routers import (
 from app.sampling import Sampler
 from app.webhook_delivery import Deliverer
 from app.webhook_sender import Sender
+from models.checkpoint import CheckpointError
 from worker.importing import Bounds, Importer
 from worker.queue import JobQueue, open_queue
 from worker.reconciler import RECONCILE_S, reconcile_in_turn
-from worker.registry import Registry
+from worker.registry import ModelNotFound, Registry, WeightsDamaged
 from worker.settings import Settings
 from worker.storage import Storage, StorageError
 
@@ -81,7 +86,12 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.limits_redis = rate_limits.connect(settings.redis_url)
     app.state.metrics = Metrics()
-    app.state.sampler = Sampler(Registry(storage), settings.max_queue, app.state.metrics)
+    registry = Registry(storage)
+    app.state.resolver = Resolver(registry, settings.default_model)
+    app.state.sampler = Sampler(
+        Engines(registry, settings.max_model_bytes),
+        Batcher(torch.get_num_threads(), settings.max_queue, app.state.metrics),
+    )
     app.state.importer = Importer(
         Bounds(
             memory_bytes=settings.max_import_bytes,
@@ -117,17 +127,24 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    # Waiting generate requests hold a thread each; the rest of the API must still find one.
-    limiter = anyio.to_thread.current_default_thread_limiter()
-    limiter.total_tokens += app.state.settings.max_queue
+    await anyio.to_thread.run_sync(_warm_up, app)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_look_after, app.state.queue)
         tasks.start_soon(app.state.deliverer.run)
         yield
         app.state.importer.close()
+        await anyio.to_thread.run_sync(app.state.sampler.batcher.close)
         tasks.cancel_scope.cancel()
     await app.state.async_redis.aclose()
     await app.state.limits_redis.aclose()
+
+
+def _warm_up(app: FastAPI) -> None:
+    """Load the default model, so that the first request need not wait for it."""
+    try:
+        app.state.sampler.engines.open(app.state.resolver.resolve(None))
+    except (ModelNotFound, WeightsDamaged, CheckpointError, StorageError) as error:
+        logger.warning("the default model cannot be loaded: %s", error)
 
 
 async def _look_after(queue: JobQueue) -> None:

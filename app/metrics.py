@@ -80,13 +80,17 @@ class Metrics:
         self.requests.labels(method, route, str(status)).inc()
         self.request_seconds.labels(method, route).observe(duration_s)
 
-    def sampled(self, model: str, images: int, queue_s: float, compute_s: float) -> None:
+    def waited(self, queue_s: float, encode_s: float) -> None:
+        """A generate request has got its images."""
+        self.queue_seconds.observe(queue_s)
+        self.encode_seconds.observe(encode_s)
+
+    def computed(self, model: str, images: int, compute_s: float) -> None:
         """A forward pass has made images."""
         if len(self._models) < MOST_MODELS:
             self._models.add(model)
         self.images.labels(model if model in self._models else "others").inc(images)
         self.batch_images.observe(images)
-        self.queue_seconds.observe(queue_s)
         self.compute_seconds.observe(compute_s)
 
     def exposition(self, figures: Figures | None) -> bytes:

@@ -15,7 +15,7 @@ WRITERS = 8  # a store in the cloud takes a while for each file
 Publish = Callable[[Generated, str], list[str]]
 
 
-def publish(request: Request, settings: SettingsDep, links: LinksDep) -> Publish:
+async def publish(request: Request, settings: SettingsDep, links: LinksDep) -> Publish:
     """Stores images under an id of theirs; an absolute URL for each."""
     base = settings.public_url or str(request.base_url)
 

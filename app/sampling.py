@@ -1,93 +1,84 @@
-"""Warm generators, and one lane of computation with a bounded queue before it."""
+"""Images for one request: its version opened, its images waited for as long as the client does."""
 
-import threading
-import time
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
 
-from app.errors import Problem
-from app.metrics import Metrics
-from models.checkpoint import CheckpointError, Model, load_model
-from models.sample import sample
+from app.batching import Batcher, Finish, Order
+from app.engines import Engines, Warm
+from app.errors import CLIENT_GONE, Problem
 from worker.model_versions import ModelCard
-from worker.registry import Registry, WeightsDamaged
 
-MODELS_KEPT = 8
-QUARANTINE_S = 30.0  # for which bad weights are not read again, however many ask for them
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """Images (N, R, R, C) uint8, and where the time went."""
-
-    pixels: NDArray[np.uint8]
-    queue_ms: float
-    compute_ms: float
+PATIENT_S = 0.05  # most requests are done by then, and need not be watched
 
 
 class Sampler:
-    """Samples from any registered version; the torch threads serve one request at a time."""
+    """Samples from any registered version."""
 
-    def __init__(self, registry: Registry, max_queue: int, metrics: Metrics) -> None:
-        self.registry = registry
-        self.metrics = metrics
-        self._places = threading.BoundedSemaphore(max_queue)
-        self._lane = threading.Lock()
-        self._loading = threading.Lock()
-        self._models: OrderedDict[str, Model] = OrderedDict()
-        self._bad: dict[str, tuple[float, Exception]] = {}  # until when, and why
+    def __init__(self, engines: Engines, batcher: Batcher) -> None:
+        self.engines = engines
+        self.batcher = batcher
 
-    def sample(
-        self, card: ModelCard, seeds: Sequence[int], labels: Sequence[int], truncation: float
-    ) -> Sampled:
-        """Images of one version.
+    async def open(self, card: ModelCard) -> Warm:
+        """The version, warm.
 
         Raises:
-            Problem: 429, too many requests wait already.
             WeightsDamaged: the stored weights are not what was registered.
             CheckpointError: they cannot be read.
         """
-        queued = time.perf_counter()
-        with self._place(), self._lane:
-            started = time.perf_counter()
-            pixels = sample(self.model(card).generator, seeds, labels, truncation)
-        ended = time.perf_counter()
-        self.metrics.sampled(card.name, len(seeds), started - queued, ended - started)
-        return Sampled(pixels, 1000 * (started - queued), 1000 * (ended - started))
+        warm = self.engines.find(card)
+        return await run_in_threadpool(self.engines.open, card) if warm is None else warm
 
-    def model(self, card: ModelCard) -> Model:
-        """The loaded version, kept for the next request; the one longest unused is let go."""
-        key = f"{card.name}:{card.version}"
-        with self._loading:
-            model = self._models.pop(key, None) or self._load(key, card)
-            self._models[key] = model
-            if len(self._models) > MODELS_KEPT:
-                self._models.popitem(last=False)
-        return model
+    async def sample(
+        self,
+        card: ModelCard,
+        images: Sequence[tuple[int, int]],
+        truncation: float,
+        finish: Finish,
+        client: Request,
+    ) -> Order:
+        """All `images` of one version, each a seed and a category, finished.
 
-    def _load(self, key: str, card: ModelCard) -> Model:
-        """From storage, unless the weights there were found bad a moment ago."""
-        if key in self._bad:
-            until, error = self._bad[key]
-            if time.monotonic() < until:
-                raise error.with_traceback(None)
+        Raises:
+            Problem: 429, too many images wait already; 499, the client has left, and what was not
+                computed yet is not.
+        """
+        warm = await self.open(card)
+        order = Order(
+            model=card.name,
+            version=card.version,
+            warm=warm,
+            seeds=[seed for seed, _ in images],
+            labels=[label for _, label in images],
+            truncation=truncation,
+            finish=finish,
+        )
+        waiting = self.batcher.metrics.waiting
+        self.batcher.submit(order)
+        with waiting.track_inprogress():
+            await self._done(order, client)
+        self.batcher.metrics.waited(order.queue_s, order.encode_s)
+        return order
+
+    async def _done(self, order: Order, client: Request) -> None:
+        """Wait for an order, while its client does."""
         try:
-            return load_model(self.registry.weights(card))
-        except (WeightsDamaged, CheckpointError) as found:
-            self._bad[key] = time.monotonic() + QUARANTINE_S, found
-            raise
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        if not self._places.acquire(blocking=False):
-            raise Problem(429, "queue_full", "Too many requests are waiting; try again shortly.")
-        try:
-            with self.metrics.waiting.track_inprogress():
-                yield
+            await asyncio.wait({order.done}, timeout=PATIENT_S)
+            if not order.done.done():
+                gone = asyncio.ensure_future(_gone(client))
+                await asyncio.wait({order.done, gone}, return_when=asyncio.FIRST_COMPLETED)
+                gone.cancel()
+            if not order.done.done():
+                raise Problem(CLIENT_GONE, "client_gone", "Nobody waits for this any more.")
+            await order.done
         finally:
-            self._places.release()
+            if not order.done.done():
+                self.batcher.cancel(order)
+
+
+async def _gone(client: Request) -> None:
+    """Until the client has left; its body was read before."""
+    while (await client.receive())["type"] != "http.disconnect":
+        pass

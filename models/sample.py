@@ -51,19 +51,27 @@ def sample_batch(
     )
 
 
-@torch.inference_mode()
+def latents(seeds: Sequence[int], z_dim: int, truncation: float = 1.0) -> Tensor:
+    """The z of each seed, float32 (N, Z), on the CPU; `truncation` in (0, 1] scales them."""
+    return torch.stack([latent(seed, z_dim) for seed in seeds]) * truncation
+
+
 def sample(
     generator: Generator, seeds: Sequence[int], labels: Sequence[int], truncation: float = 1.0
 ) -> NDArray[np.uint8]:
-    """Images (N, R, R, C) of an eval-mode generator; `truncation` in (0, 1] scales z.
+    """Images (N, R, R, C) of an eval-mode generator, one at a time; see `latents`."""
+    z = latents(seeds, generator.config.z_dim, truncation)
+    return one_by_one(generator, z, torch.tensor(labels))
 
-    The images are computed one at a time: a larger batch lets the convolution library choose other
-    blockings, and the same seed would then differ in its last bits with its neighbours.
+
+@torch.inference_mode()
+def one_by_one(generator: Generator, z: Tensor, labels: Tensor) -> NDArray[np.uint8]:
+    """Images (N, R, R, C) of z (N, Z) and labels (N,), which may lie on another device.
+
+    A larger batch lets the convolution library choose other blockings, and the same seed would
+    then differ in its last bits with its neighbours.
     """
     device = generator.stem.weight.device
-    images = []
-    for seed, label in zip(seeds, labels, strict=True):
-        z = (latent(seed, generator.config.z_dim) * truncation).unsqueeze(0).to(device)
-        image = generator(z, torch.tensor([label], device=device))
-        images.append(to_uint8(image)[0].permute(1, 2, 0).cpu().numpy())
+    pairs = zip(z.to(device).split(1), labels.to(device).split(1), strict=True)
+    images = [to_uint8(generator(*pair))[0].permute(1, 2, 0).cpu().numpy() for pair in pairs]
     return np.stack(images)

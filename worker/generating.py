@@ -13,13 +13,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 
+import torch
 from PIL import Image
 
 from models.checkpoint import Model, load_model
+from models.engine import open_engine
 from models.images import Enhancement, Pixels, Provenance, contact_sheet, encode, to_pixels
 from models.ingest import map_ahead
 from models.rendering import Rendering, render
-from models.sample import even_label, sample
+from models.sample import even_label, latents
 from models.steps import Steps
 from worker.artifacts import JobFiles
 from worker.claims import Claim
@@ -201,19 +203,21 @@ def _images(
         )
         return made, content
 
-    return map_ahead(finish, _sampled(model, order, stored))
+    pending = [i for i in range(len(order.labels)) if _name(i, order) not in stored]
+    sampled = _sampled(model, order, pending)
+    items = (
+        (i, None if _name(i, order) in stored else next(sampled)) for i in range(len(order.labels))
+    )
+    return map_ahead(finish, items)
 
 
-def _sampled(
-    model: Model, order: Order, stored: dict[str, str]
-) -> Iterator[tuple[int, Pixels | None]]:
-    """The pixels of each image, None for those that are stored."""
-    for index, label in enumerate(order.labels):
-        if _name(index, order) in stored:
-            yield index, None
-            continue
-        (pixels,) = sample(model.generator, [order.seed + index], [label], order.truncation)
-        yield index, pixels
+def _sampled(model: Model, order: Order, pending: Sequence[int]) -> Iterator[Pixels]:
+    """The pixels of those images, in their order."""
+    engine, z_dim = open_engine(model.generator), model.generator.config.z_dim
+    for start in range(0, len(pending), engine.batch):
+        batch = pending[start : start + engine.batch]
+        z = latents([order.seed + i for i in batch], z_dim, order.truncation)
+        yield from engine(z, torch.tensor([order.labels[i] for i in batch]))
 
 
 def _name(index: int, order: Order) -> str:

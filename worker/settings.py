@@ -71,7 +71,10 @@ class Settings(BaseSettings):
         default=3600, ge=60, le=604_800, description="for which links to images work"
     )
     max_queue: int = Field(
-        default=64, ge=1, description="generate requests waiting at once, for each API process"
+        default=1024, ge=64, description="images waiting to be generated, for each API process"
+    )
+    max_model_bytes: int = Field(
+        default=GIB, ge=0, description="memory for models, for each API process; one is always kept"
     )
     max_queued_jobs: int = Field(default=100, ge=1, description="jobs waiting at once")
     lease_s: float = Field(

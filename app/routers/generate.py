@@ -7,12 +7,13 @@ from typing import Annotated, Any, TypeAlias
 from fastapi import APIRouter, Body, Depends, Header, Response
 from fastapi.openapi.models import Example
 from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
 
 from app.auth import require
 from app.deferred import DeferDep
-from app.dependencies import ResolveDep, SamplerDep
+from app.dependencies import ResolverDep
 from app.errors import Problem
-from app.generation import Generated, check_options, generate_images, zipped
+from app.generation import Generated, ImagesDep, check_options, zipped
 from app.negotiation import preferred
 from app.published import PublishDep
 from app.schemas import GeneratedImage, GenerateRequest, GenerateResponse, JobView, derived
@@ -49,7 +50,7 @@ class Preferences:
     later: bool
 
 
-def preferences(
+async def preferences(
     accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
     prefer: Annotated[
         str, Header(max_length=500, description="`respond-async`: answer 202 with a job at once.")
@@ -61,11 +62,11 @@ def preferences(
 
 
 @router.post("/generate", response_model=GenerateResponse, responses=RESPONSES)
-def generate(
+async def generate(
     request: Annotated[GenerateRequest, Body(openapi_examples=EXAMPLES)],
     preferences: Annotated[Preferences, Depends(preferences)],
-    resolve: ResolveDep,
-    sampler: SamplerDep,
+    resolver: ResolverDep,
+    make: ImagesDep,
     defer: DeferDep,
     publish: PublishDep,
 ) -> Answer:
@@ -74,24 +75,26 @@ def generate(
     With `Accept: image/png`, `image/webp`, ... and `n` 1 the answer is the image itself, with
     `Accept: application/zip` a zip of all. With `Prefer: respond-async` a job makes them.
     """
-    card = resolve(request.model)
+    card = await resolver.find(request.model)
     form = _form(preferences, request)
     if preferences.later:
         job = derived(GenerateJob, request.model_dump(exclude={"response_format"}))
-        view = defer(job, card)
+        view = await run_in_threadpool(defer, job, card)
         headers = {"Location": view.links["self"], "Preference-Applied": "respond-async"}
         return JSONResponse(view.model_dump(mode="json"), 202, headers)
     if form in FORMATS:
         request = request.model_copy(update={"output_format": FORMATS[form]})
     check_options(request, card)
-    generated = generate_images(request, card, rendering_of(request), sampler)
+    generated = await make(request, card, rendering_of(request))
     if form in FORMATS:
         return Response(generated.files[0].content, media_type=form)
     if form == ZIP_TYPE:
-        return Response(zipped(generated), media_type=ZIP_TYPE)
+        return Response(await run_in_threadpool(zipped, generated), media_type=ZIP_TYPE)
     gen_id = new_id("gen")
-    urls = publish(generated, gen_id) if request.response_format == "url" else None
-    return GenerateResponse(
+    urls = None
+    if request.response_format == "url":
+        urls = await run_in_threadpool(publish, generated, gen_id)
+    answer = GenerateResponse(
         id=gen_id,
         model=card.name,
         model_version=card.version,
@@ -99,6 +102,8 @@ def generate(
         timing=generated.timing,
         metadata=request.metadata,
     )
+    # As it is: it was built from checked parts, and FastAPI would check it once more.
+    return Response(answer.model_dump_json(), media_type=JSON_TYPE)
 
 
 def _form(preferences: Preferences, request: GenerateRequest) -> str:

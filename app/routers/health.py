@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 from redis import RedisError
 
-from app.dependencies import QueueDep, RegistryDep, SamplerDep, SettingsDep
+from app.dependencies import QueueDep, ResolverDep, SamplerDep
 from app.errors import Problem
 from app.schemas import Health
 from models.checkpoint import CheckpointError
@@ -20,9 +20,7 @@ def live() -> Health:
 
 
 @router.get("/ready")
-def ready(
-    queue: QueueDep, registry: RegistryDep, sampler: SamplerDep, settings: SettingsDep
-) -> Health:
+def ready(queue: QueueDep, resolver: ResolverDep, sampler: SamplerDep) -> Health:
     """Redis, the object store and the default model are there; 503 names what is missing."""
     missing = []
     try:
@@ -30,7 +28,7 @@ def ready(
     except RedisError:
         missing.append("redis")
     try:
-        sampler.model(registry.resolve(settings.default_model))
+        sampler.engines.open(resolver.resolve(None))
     except StorageError:
         missing.append("storage")
     except (ModelNotFound, WeightsDamaged, CheckpointError):

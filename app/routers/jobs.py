@@ -16,7 +16,7 @@ from app.dependencies import (
     DatasetsDep,
     Limit,
     QueueDep,
-    ResolveDep,
+    ResolverDep,
     StorageDep,
 )
 from app.errors import Problem, can_answer
@@ -125,7 +125,7 @@ def submit_nas_job(
 @router.post("/generate", status_code=202, dependencies=[EITHER, JSON])
 def submit_generate_job(
     job: Annotated[GenerateJob, Body(openapi_examples={"webp": {"value": GENERATE_EXAMPLE}})],
-    resolve: ResolveDep,
+    resolver: ResolverDep,
     defer: DeferDep,
     response: Response,
 ) -> JobView:
@@ -133,7 +133,7 @@ def submit_generate_job(
 
     The files are the job's artifacts, the first ones while it still runs.
     """
-    view = defer(job, resolve(job.model))
+    view = defer(job, resolver.resolve(job.model))
     response.headers["Location"] = view.links["self"]
     return view
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Depends, Path, Query, Response
 
 from app.auth import require
-from app.dependencies import JSON, PNG, Limit, RegistryDep
+from app.dependencies import JSON, PNG, Limit, RegistryDep, ResolverDep
 from app.errors import can_answer
 from app.schemas import AliasTarget, ModelView, Page, VersionSummary
 from worker.aliases import AliasChange
@@ -78,9 +78,12 @@ def point_alias(
     alias: Alias,
     target: Annotated[AliasTarget, Body(openapi_examples={"first": {"value": {"version": 1}}})],
     registry: RegistryDep,
+    resolver: ResolverDep,
 ) -> AliasChange:
     """Point an alias at a version; its history remembers where it pointed before."""
-    return registry.point(name, alias, target.version)
+    change = registry.point(name, alias, target.version)
+    resolver.forget()
+    return change
 
 
 @router.get("/{name}/aliases/{alias}/history", dependencies=[JSON])
@@ -105,9 +108,13 @@ def read_history(
     responses=can_answer(409),
     dependencies=[Depends(require("manage")), JSON],
 )
-def roll_back_alias(name: Name, alias: Alias, registry: RegistryDep) -> AliasChange:
+def roll_back_alias(
+    name: Name, alias: Alias, registry: RegistryDep, resolver: ResolverDep
+) -> AliasChange:
     """Point an alias at where it pointed before; once more, and it goes back further."""
-    return registry.roll_back(name, alias)
+    change = registry.roll_back(name, alias)
+    resolver.forget()
+    return change
 
 
 @router.delete(
@@ -116,9 +123,12 @@ def roll_back_alias(name: Name, alias: Alias, registry: RegistryDep) -> AliasCha
     responses=can_answer(409),
     dependencies=[Depends(require("manage"))],
 )
-def delete_version(name: Name, version: Version, registry: RegistryDep) -> None:
+def delete_version(
+    name: Name, version: Version, registry: RegistryDep, resolver: ResolverDep
+) -> None:
     """Delete a version that no alias points to. Its number is not given again."""
     registry.delete(name, version)
+    resolver.forget()
 
 
 def _view(registry: Registry, name: str) -> ModelView:

@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Depends
 from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
 
 from app.auth import require
-from app.dependencies import JSON, ResolveDep, SamplerDep
+from app.dependencies import JSON, ResolverDep
 from app.errors import Problem
-from app.generation import check_options, generate_images
+from app.generation import ImagesDep, check_options
 from app.prompts import find_category, find_color
 from app.published import PublishDep
 from app.schemas import MAX_SYNCHRONOUS_IMAGES, GenerateRequest, Strict, derived
@@ -63,21 +64,23 @@ class ImagesResponse(BaseModel):
 
 
 @router.post("/images/generations", dependencies=[JSON])
-def create_images(
+async def create_images(
     body: Annotated[ImagesRequest, Body(openapi_examples={"sneaker": {"value": EXAMPLE}})],
-    resolve: ResolveDep,
-    sampler: SamplerDep,
+    resolver: ResolverDep,
+    make: ImagesDep,
     publish: PublishDep,
 ) -> ImagesResponse:
     """Generate images as OpenAI's clients ask for them.
 
     The prompt's category is what counts; `revised_prompt` says what was understood.
     """
-    card = resolve(body.model)
+    card = await resolver.find(body.model)
     request = _understood(body, card)
     check_options(request, card)
-    generated = generate_images(request, card, rendering_of(request), sampler)
-    urls = publish(generated, new_id("gen")) if body.response_format == "url" else None
+    generated = await make(request, card, rendering_of(request))
+    urls = None
+    if body.response_format == "url":
+        urls = await run_in_threadpool(publish, generated, new_id("gen"))
     data = [
         ImageItem(
             b64_json=base64.b64encode(file.content).decode() if urls is None else None,

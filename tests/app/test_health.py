@@ -36,9 +36,10 @@ def test_a_missing_default_model_is_named(serve: Serve, model: str) -> None:
     assert body["detail"] == "Missing: default model."
 
 
-def test_damaged_weights_make_the_service_unready(client: TestClient, registry: Registry) -> None:
+def test_damaged_weights_make_the_service_unready(serve: Serve, registry: Registry) -> None:
     card = registry.resolve("fashion-mnist")
     registry.storage.put(f"models/{card.name}/weights/{card.weights_sha256}.safetensors", b"bad")
+    client = serve()
     body = assert_problem(client.get("/health/ready"), 503, "not_ready")
     assert body["detail"] == "Missing: default model."
     assert_problem(client.post("/generate", json={}), 503, "model_unavailable")

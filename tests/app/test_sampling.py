@@ -1,23 +1,30 @@
-"""What befalls generate requests: bad weights, no memory, too many at once."""
-
-import threading
-import time
+"""What befalls generate requests: bad weights, no memory, too many at once, clients that leave."""
 
 import pytest
 import torch
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from app.engines import Engines
 from app.sampling import Sampler
+from models.card import Json
+from models.checkpoint import save_model
+from models.engine_onnx import OnnxEngine
+from models.gan import GanConfig, Generator
 from tests.app.conftest import Serve
 from tests.app.problems import assert_problem
+from worker.model_versions import ModelCard, NewVersion
 from worker.registry import Registry
 
 
-def sampler_of(client: TestClient) -> Sampler:
+def engines_of(client: TestClient) -> Engines:
     assert isinstance(client.app, FastAPI)
     sampler: Sampler = client.app.state.sampler
-    return sampler
+    return sampler.engines
+
+
+def forget(client: TestClient) -> None:
+    engines_of(client)._warm.clear()
 
 
 def test_bad_weights_are_put_into_quarantine_and_read_again_later(
@@ -26,16 +33,23 @@ def test_bad_weights_are_put_into_quarantine_and_read_again_later(
     card = registry.resolve("fashion-mnist")
     key = f"models/{card.name}/weights/{card.weights_sha256}.safetensors"
     sound = registry.storage.read(key)
+    forget(client)
     registry.storage.put(key, b"bad")
     assert_problem(client.post("/generate", json={}), 503, "model_unavailable")
     registry.storage.put(key, sound)
     assert_problem(client.post("/generate", json={}), 503, "model_unavailable")
-    monkeypatch.setattr("app.sampling.QUARANTINE_S", 0.0)
-    sampler_of(client)._bad.clear()
+    monkeypatch.setattr("app.engines.QUARANTINE_S", 0.0)
+    engines_of(client)._bad.clear()
     registry.storage.put(key, b"bad")
     assert_problem(client.post("/generate", json={}), 503, "model_unavailable")
     registry.storage.put(key, sound)
     assert client.post("/generate", json={}).status_code == 200
+
+
+def test_the_default_model_is_warm_before_the_first_request(
+    client: TestClient, registry: Registry
+) -> None:
+    assert engines_of(client).find(registry.resolve("fashion-mnist")) is not None
 
 
 def test_a_device_without_memory_fails_one_request_alone(
@@ -44,7 +58,7 @@ def test_a_device_without_memory_fails_one_request_alone(
     def exhausted(*_: object) -> None:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr("app.sampling.sample", exhausted)
+    monkeypatch.setattr(OnnxEngine, "__call__", exhausted)
     response = client.post("/generate", json={"n": 64})
     assert_problem(response, 503, "out_of_memory")
     assert int(response.headers["retry-after"]) > 0
@@ -53,22 +67,42 @@ def test_a_device_without_memory_fails_one_request_alone(
 
 
 def test_who_comes_when_the_queue_is_full_is_sent_away(serve: Serve) -> None:
-    client = serve(max_queue=1)
-    sampler = sampler_of(client)
-    answers: list[int] = []
-
-    def ask() -> None:
-        answers.append(client.post("/generate", json={}).status_code)
-
-    with sampler._lane:  # as a long forward pass would hold it
-        waiting = threading.Thread(target=ask)
-        waiting.start()
-        deadline = time.monotonic() + 10
-        while sampler._places._value > 0:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        response = client.post("/generate", json={})
-    waiting.join()
+    client = serve(max_queue=63)
+    response = client.post("/generate", json={"n": 64})
     assert_problem(response, 429, "queue_full")
     assert int(response.headers["retry-after"]) > 0
-    assert answers == [200]
+    assert client.post("/generate", json={"n": 63}).status_code == 200
+
+
+def other_version(registry: Registry, name: str) -> ModelCard:
+    torch.manual_seed(0)
+    config = GanConfig(resolution=28, categories=2, z_dim=4, generator_width=4)
+    weights = save_model(Generator(config).eval(), ("a", "b"))
+    facts: dict[str, Json] = {"architecture": {}, "training": {}, "data": {}, "metrics": {}, "capabilities": {}}
+    new = NewVersion(
+        name=name, weights=weights, samples_png=b"", origin="shipped",
+        card={"categories": ["a", "b"], **facts},
+    )  # fmt: skip
+    return registry.register(new)
+
+
+def test_the_model_longest_unused_leaves_memory(registry: Registry) -> None:
+    first, second, third = (other_version(registry, name) for name in ("one", "two", "three"))
+    size = 8 * first.weights_bytes
+    engines = Engines(registry, max_bytes=2 * size)
+    for card in (first, second, first, third):
+        engines.open(card)
+    assert [engines.find(card) is not None for card in (first, second, third)] == [
+        True,
+        False,
+        True,
+    ]
+
+
+def test_a_model_larger_than_the_bound_is_served_alone(registry: Registry) -> None:
+    first, second = (other_version(registry, name) for name in ("one", "two"))
+    engines = Engines(registry, max_bytes=1)
+    engines.open(first)
+    engines.open(second)
+    assert engines.find(first) is None
+    assert engines.find(second) is not None

@@ -1,0 +1,109 @@
+"""Engines: the network's images, and the same bits in any company."""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from models.engine import Engine, NetworkEngine, Pixels, agrees, open_engine
+from models.engine_onnx import OnnxEngine
+from models.gan import GanConfig, Generator, Resolution
+from models.presets import preset_config, preset_recipe
+from models.sample import latents, sample
+from models.search_space import Architecture, build
+from models.search_space import sample as point_at_random
+
+
+def generator_of(config: GanConfig) -> Generator:
+    """Untrained, but with statistics and images of a trained one's size."""
+    torch.manual_seed(0)
+    generator = Generator(config)
+    generator.train()
+    for _ in range(20):
+        generator(torch.randn(16, config.z_dim), torch.arange(16) % config.categories)
+    for parameter in generator.to_image.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return generator.eval().requires_grad_(False)
+
+
+def levels_apart(first: Pixels, second: Pixels) -> int:
+    return int(np.abs(first.astype(np.int16) - second).max())
+
+
+@pytest.mark.parametrize("family", ["dcgan", "residual"])
+@pytest.mark.parametrize(("resolution", "channels"), [(28, 1), (32, 3), (64, 3), (128, 3)])
+def test_the_fast_path_paints_what_the_network_paints(
+    family: str, resolution: Resolution, channels: int
+) -> None:
+    base = preset_config("fast", resolution, channels, 4)
+    config = base if family == "residual" else GanConfig(**{**vars(base), "family": "dcgan"})
+    generator = generator_of(replace(config, generator_width=8))
+    engine = open_engine(generator)
+    assert isinstance(engine, OnnxEngine)
+    seeds, labels = range(engine.batch), [index % 4 for index in range(engine.batch)]
+    images = engine(latents(seeds, config.z_dim), torch.tensor(labels))
+    assert images.shape == (engine.batch, resolution, resolution, channels)
+    assert images.std() > 5  # not one grey
+    assert levels_apart(images, sample(generator, seeds, labels)) <= 1
+
+
+def test_every_kind_of_layer_that_a_search_may_choose_has_its_fast_path() -> None:
+    source = random.Random(1)
+    start = Architecture(gan=preset_config("fast", 28, 1, 2), recipe=preset_recipe(28, 100))
+    for _ in range(12):
+        found = build(point_at_random(source), start).gan
+        generator = generator_of(replace(found, generator_width=8, z_dim=8))
+        assert open_engine(generator).name == "onnxruntime", found
+
+
+@pytest.mark.parametrize("resolution", [32, 64])
+def test_an_image_is_the_same_to_the_bit_in_any_company(resolution: Resolution) -> None:
+    config = preset_config("fast", resolution, 3, 4)
+    engine = open_engine(generator_of(config))
+    z, labels = latents(range(40), config.z_dim), torch.arange(40) % 4
+    alone = [engine(z[i : i + 1], labels[i : i + 1])[0] for i in range(40)]
+    chance = random.Random(2)
+    for _ in range(12):
+        chosen = chance.sample(range(40), chance.randint(1, engine.batch))
+        among_others = engine(z[chosen], labels[chosen])
+        for image, index in zip(among_others, chosen, strict=True):
+            assert np.array_equal(image, alone[index])
+
+
+class Faulty:
+    """An engine that errs by `error` levels, the more so the fuller its batch is."""
+
+    name = "faulty"
+    batch = 4
+
+    def __init__(self, network: Engine, error: int, *, by_company: bool) -> None:
+        self.network, self.error, self.by_company = network, error, by_company
+
+    def __call__(self, z: Tensor, labels: Tensor) -> Pixels:
+        error = self.error * (len(labels) > 1) if self.by_company else self.error
+        return (self.network(z, labels) // 2 + error).astype(np.uint8)
+
+
+def test_an_engine_that_errs_or_minds_its_company_is_not_used() -> None:
+    config = GanConfig(resolution=28, z_dim=8, generator_width=8)
+    network = NetworkEngine(generator_of(config))
+    halved = Faulty(network, 0, by_company=False)  # as wrong as the network's double
+    assert agrees(halved, halved, config.z_dim)
+    assert agrees(Faulty(network, 1, by_company=False), halved, config.z_dim)
+    assert not agrees(Faulty(network, 2, by_company=False), halved, config.z_dim)
+    assert not agrees(Faulty(network, 1, by_company=True), halved, config.z_dim)
+
+
+def test_where_no_engine_agrees_the_network_computes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    generator = generator_of(GanConfig(resolution=28, z_dim=8, generator_width=8))
+    monkeypatch.setattr("models.engine.TOLERANCE", -1)
+    engine = open_engine(generator)
+    assert (engine.name, engine.batch) == ("torch", 1)
+    assert "onnxruntime" in caplog.text
+    z, labels = latents([7], 8), torch.tensor([3])
+    assert np.array_equal(engine(z, labels), sample(generator, [7], [3]))
