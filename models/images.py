@@ -12,30 +12,34 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageEnhance, ImageFont, PngImagePlugin
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont
+
+from models.png import encode_png
 
 ImageFormat = Literal["png", "jpeg", "webp", "avif"]
 Pixels = NDArray[np.uint8]
 
 MEDIA_TYPES: dict[ImageFormat, str] = {name: f"image/{name}" for name in get_args(ImageFormat)}
-PNG_LEVEL = 1  # 4x the speed of level 6 on 128 px photos, for 5 % more bytes
-WEBP_METHOD = 2  # 1.7x the speed of the default 4, for 2 % more bytes
-AVIF_SPEED = 10  # the fastest
+# Measured on the shipped models' images by python -m benchmarks.encode. In colour, WebP's method 0
+# would be at most 1.3 times as fast as 2, for a seventh more bytes.
+WEBP_METHOD = 2  # in colour 1.6 to 1.8 times the speed of the default 4, for 1 to 3 % more bytes
+AVIF_SPEED = 10  # the fastest: 1.7 to 3 times the speed of 8, for 3 to 8 % more bytes
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+# Bytes, since formatting and encoding text would take six times as long, for each image.
+XMP = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/">
 <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about=""
  xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
  xmlns:vitrine="urn:vitrine:provenance:1">
-<Iptc4xmpExt:DigitalSourceType>{source_type}</Iptc4xmpExt:DigitalSourceType>
-<vitrine:model>{model}</vitrine:model>
-<vitrine:version>{version}</vitrine:version>
-<vitrine:seed>{seed}</vitrine:seed>
+<Iptc4xmpExt:DigitalSourceType>{SOURCE_TYPE}</Iptc4xmpExt:DigitalSourceType>
+<vitrine:model>%b</vitrine:model>
+<vitrine:version>%d</vitrine:version>
+<vitrine:seed>%d</vitrine:seed>
 </rdf:Description>
 </rdf:RDF>
 </x:xmpmeta>
-<?xpacket end="r"?>"""
+<?xpacket end="r"?>""".encode()
 PAPER, INK = (255, 255, 255), (64, 64, 64)  # a contact sheet's background and its text
 MAX_LABEL_TILES = 3  # a longer label is cut, with an ellipsis
 FONT_SIZES = (11, 28)  # smallest and largest, in pixels
@@ -70,6 +74,9 @@ class Enhancement:
                 raise ValueError(f"{name} must be in [0, 4]; got {factor}")
 
 
+UNCHANGED = Enhancement()
+
+
 def to_image(pixels: Pixels) -> Image.Image:
     """(H, W, C) to an L or RGB image."""
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
@@ -81,12 +88,19 @@ def to_pixels(image: Image.Image) -> Pixels:
 
 
 def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """(H, W, C) to `size` (width, height), antialiased Lanczos."""
+    """(H, W, C) to `size` (width, height), antialiased Lanczos; the pixels themselves if of it."""
+    if size == (pixels.shape[1], pixels.shape[0]):
+        return pixels
     return to_pixels(to_image(pixels).resize(size, Image.Resampling.LANCZOS))
 
 
 def enhance(pixels: Pixels, enhancement: Enhancement) -> Pixels:
-    """(H, W, C) to same: brightness, contrast, colour, then sharpness; factors of 1 do nothing."""
+    """(H, W, C) to same: brightness, contrast, colour, then sharpness; factors of 1 do nothing.
+
+    The pixels themselves, not a copy, if all factors are 1.
+    """
+    if enhancement == UNCHANGED:
+        return pixels
     image = to_image(pixels)
     for enhancer, factor in (
         (ImageEnhance.Brightness, enhancement.brightness),
@@ -111,11 +125,11 @@ def encode(
     """
     if not 0 <= compression <= 100:
         raise ValueError(f"compression must be in [0, 100]; got {compression}")
+    xmp = b"" if provenance is None else xmp_packet(provenance)
+    if image_format == "png":
+        return encode_png(pixels, xmp)
     image, file = to_image(pixels), io.BytesIO()
-    xmp = b"" if provenance is None else xmp_packet(provenance).encode()
     match image_format:
-        case "png":
-            image.save(file, "png", compress_level=PNG_LEVEL, pnginfo=_png_text(xmp))
         case "jpeg":
             image.save(file, "jpeg", quality=compression, xmp=xmp)
         case "webp":
@@ -127,21 +141,10 @@ def encode(
     return file.getvalue()
 
 
-def xmp_packet(provenance: Provenance) -> str:
+def xmp_packet(provenance: Provenance) -> bytes:
     """The XMP that marks a generated image, as IPTC's DigitalSourceType and our own fields."""
-    return XMP.format(
-        source_type=SOURCE_TYPE,
-        model=escape(provenance.model),
-        version=provenance.version,
-        seed=provenance.seed,
-    )
-
-
-def _png_text(xmp: bytes) -> PngImagePlugin.PngInfo:
-    chunks = PngImagePlugin.PngInfo()
-    if xmp:
-        chunks.add_itxt("XML:com.adobe.xmp", xmp.decode())
-    return chunks
+    model = escape(provenance.model).encode()
+    return XMP % (model, provenance.version, provenance.seed)
 
 
 def contact_sheet(

@@ -5,9 +5,16 @@ Shapes: R resolution in pixels, C image channels; pixels are uint8 [0, 255].
 
 from dataclasses import dataclass
 
-from models.images import Enhancement, ImageFormat, Pixels, Provenance, encode, enhance, resize
-
-UNCHANGED = Enhancement()
+from models.images import (
+    UNCHANGED,
+    Enhancement,
+    ImageFormat,
+    Pixels,
+    Provenance,
+    encode,
+    enhance,
+    resize,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ FORBIDDEN = {
     "worker": {"app", "fastapi"},
     "app": {"worker.tasks", "rq"},
 }
-MODELS_MAY = {"torch", "numpy", "PIL", "safetensors", "models"}
+MODELS_MAY = {"torch", "numpy", "PIL", "isal", "safetensors", "models"}
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -113,6 +113,13 @@ def test_factors_of_one_change_nothing(channels: int) -> None:
     np.testing.assert_array_equal(enhance(gradient(channels), Enhancement()), gradient(channels))
 
 
+def test_nothing_to_change_is_no_work() -> None:
+    pixels = gradient(3)
+    assert enhance(pixels, Enhancement(color=1.0)) is pixels
+    assert resize(pixels, (32, 32)) is pixels
+    assert resize(pixels[:16], (16, 32)).shape == (32, 16, 3)
+
+
 def test_brightness_multiplies_and_clamps() -> None:
     pixels = np.full((8, 8, 3), 100, dtype=np.uint8)
     assert (enhance(pixels, Enhancement(brightness=1.5)) == 150).all()
