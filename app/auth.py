@@ -86,19 +86,24 @@ def require(*allowed: Scope) -> Callable[..., Awaitable[None]]:
         request: Request,
         credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
     ) -> None:
-        keys: ApiKeys = request.app.state.api_keys
-        if not keys:
-            return
-        key = find_key(keys, credentials.credentials) if credentials else None
-        if key is None:
-            problem = Problem(401, "unauthorized", "Send a valid key: Authorization: Bearer <key>.")
-            problem.headers = {"WWW-Authenticate": "Bearer"}
-            raise problem
-        request.state.scopes = key.scopes
-        if key.scopes.isdisjoint(allowed):
-            raise Problem(403, "forbidden", f"This key lacks the scope {' or '.join(allowed)}.")
+        authorize(request, credentials.credentials if credentials else None, *allowed)
 
     return check
+
+
+def authorize(request: Request, sent: str | None, *allowed: Scope) -> None:
+    """Let only keys with one of these scopes through; raises Problem."""
+    keys: ApiKeys = request.app.state.api_keys
+    if not keys:
+        return
+    key = None if sent is None else find_key(keys, sent)
+    if key is None:
+        problem = Problem(401, "unauthorized", "Send a valid key: Authorization: Bearer <key>.")
+        problem.headers = {"WWW-Authenticate": "Bearer"}
+        raise problem
+    request.state.scopes = key.scopes
+    if key.scopes.isdisjoint(allowed):
+        raise Problem(403, "forbidden", f"This key lacks the scope {' or '.join(allowed)}.")
 
 
 def digest_of(key: str) -> str:

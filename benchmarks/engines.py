@@ -29,35 +29,38 @@ PAGE_BYTES = 4096
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print medians."""
     options = _parser().parse_args(arguments)
-    threads = torch.get_num_threads()
     for resolution in options.resolutions:
         stored = save_model(random_generator(options.preset, resolution), CATEGORIES)
         generator = load_model(stored).generator
+        engine = _used(generator)
         before = _memory()
-        engine = open_engine(generator)
-        images(engine, 4 * engine.batch, engine.batch)
+        another = _used(generator)
         grown = _memory() - before
-        count = options.images
-        sides: dict[str, Callable[[], float]] = {
-            "network, in batches": lambda g=generator: _rate(  # type: ignore[misc]
-                lambda: sample_batch(g, range(count), [0] * count, 64), count
-            ),
-            "network, one at a time": lambda g=generator: _rate(  # type: ignore[misc]
-                lambda: one_by_one(g, *_inputs(g.config.z_dim, count // 4)), count // 4
-            ),
-            f"{engine.name}, one at a time": lambda e=engine: _rate(  # type: ignore[misc]
-                lambda: images(e, count // 4, 1), count // 4
-            ),
-            f"{engine.name}, batches of {engine.batch}": lambda e=engine: _rate(  # type: ignore[misc]
-                lambda: images(e, count, e.batch), count
-            ),
-            f"{engine.name}, by {threads} threads": lambda e=engine: _rate(  # type: ignore[misc]
-                lambda: _by_threads(e, count, threads), count * threads
-            ),
-        }
-        report(f"{resolution} px", "images/s", interleaved(sides, options.rounds))
+        del another
+        runs = interleaved(_sides(generator, engine, options.images), options.rounds)
+        report(f"{resolution} px", "images/s", runs)
         print(f"  memory: {grown / len(stored):.1f} times the stored {len(stored) / 1e6:.1f} MB\n")
     print(machine())
+
+
+def _sides(generator: Generator, engine: Engine, count: int) -> dict[str, Callable[[], float]]:
+    threads, few = torch.get_num_threads(), max(count // 4, 1)
+    z_dim, name = generator.config.z_dim, engine.name
+    return {
+        "network, in batches": lambda: _rate(
+            lambda: sample_batch(generator, range(count), [0] * count, 64), count
+        ),
+        "network, one at a time": lambda: _rate(
+            lambda: one_by_one(generator, *_inputs(z_dim, few)), few
+        ),
+        f"{name}, one at a time": lambda: _rate(lambda: images(engine, few, 1), few),
+        f"{name}, batches of {engine.batch}": lambda: _rate(
+            lambda: images(engine, count, engine.batch), count
+        ),
+        f"{name}, by {threads} threads": lambda: _rate(
+            lambda: _by_threads(engine, count, threads), count * threads
+        ),
+    }
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,6 +80,12 @@ def random_generator(preset: str, resolution: Resolution) -> Generator:
         for _ in range(20):
             generator(torch.randn(8, generator.config.z_dim), torch.arange(8))
     return generator.eval().to(best_device())
+
+
+def _used(generator: Generator) -> Engine:
+    engine = open_engine(generator)
+    images(engine, 4 * engine.batch, engine.batch)
+    return engine
 
 
 def images(engine: Engine, count: int, batch: int) -> None:

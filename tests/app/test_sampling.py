@@ -78,7 +78,13 @@ def other_version(registry: Registry, name: str) -> ModelCard:
     torch.manual_seed(0)
     config = GanConfig(resolution=28, categories=2, z_dim=4, generator_width=4)
     weights = save_model(Generator(config).eval(), ("a", "b"))
-    facts: dict[str, Json] = {"architecture": {}, "training": {}, "data": {}, "metrics": {}, "capabilities": {}}
+    facts: dict[str, Json] = {
+        "architecture": {},
+        "training": {},
+        "data": {},
+        "metrics": {},
+        "capabilities": {},
+    }
     new = NewVersion(
         name=name, weights=weights, samples_png=b"", origin="shipped",
         card={"categories": ["a", "b"], **facts},

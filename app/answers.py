@@ -1,0 +1,82 @@
+"""The forms in which generated images are answered: JSON, the image itself, or a zip."""
+
+import base64
+
+from fastapi import Response
+from starlette.concurrency import run_in_threadpool
+
+from app.errors import Problem
+from app.generation import Generated, MakeImages, check_options, zipped
+from app.negotiation import preferred
+from app.published import Publish
+from app.schemas import GeneratedImage, GenerateRequest, GenerateResponse
+from models.images import MEDIA_TYPES, ImageFormat
+from worker.generating import rendering_of
+from worker.jobs import new_id
+from worker.model_versions import ModelCard
+
+JSON_TYPE, ZIP_TYPE = "application/json", "application/zip"
+FORMATS: dict[str, ImageFormat] = {media_type: name for name, media_type in MEDIA_TYPES.items()}
+
+
+def form_of(accept: str, request: GenerateRequest, *, later: bool) -> str:
+    """The media type of the answer; raises Problem (406) where the client takes none of ours."""
+    offered = [JSON_TYPE]
+    if not later:
+        if request.n == 1:
+            # Where the body names no format, the header alone decides.
+            named = "output_format" in request.model_fields_set
+            offered += [MEDIA_TYPES[request.output_format]] if named else FORMATS
+        offered.append(ZIP_TYPE)
+    form = preferred(accept, offered)
+    if form is None:
+        raise Problem(
+            406,
+            "not_acceptable",
+            "This answers application/json, application/zip and, for n = 1, the image itself.",
+        )
+    return form
+
+
+async def answer(
+    request: GenerateRequest, card: ModelCard, form: str, make: MakeImages, publish: Publish
+) -> Response:
+    """Make the images and wrap them; raises Problem where they cannot be had."""
+    if form in FORMATS:
+        request = request.model_copy(update={"output_format": FORMATS[form]})
+    check_options(request, card)
+    generated = await make(request, card, rendering_of(request))
+    if form in FORMATS:
+        return Response(generated.files[0].content, media_type=form)
+    if form == ZIP_TYPE:
+        return Response(await run_in_threadpool(zipped, generated), media_type=ZIP_TYPE)
+    gen_id = new_id("gen")
+    urls = None
+    if request.response_format == "url":
+        urls = await run_in_threadpool(publish, generated, gen_id)
+    whole = GenerateResponse(
+        id=gen_id,
+        model=card.name,
+        model_version=card.version,
+        data=_items(generated, urls),
+        timing=generated.timing,
+        metadata=request.metadata,
+    )
+    # As it is: it was built from checked parts, and FastAPI would check it once more.
+    return Response(whole.model_dump_json(), media_type=JSON_TYPE)
+
+
+def _items(generated: Generated, urls: list[str] | None) -> list[GeneratedImage]:
+    return [
+        GeneratedImage(
+            index=file.index,
+            seed=file.seed,
+            category=file.category,
+            b64_json=base64.b64encode(file.content).decode() if urls is None else None,
+            url=None if urls is None else urls[file.index],
+            sha256=file.sha256,
+            width=generated.side,
+            height=generated.side,
+        )
+        for file in generated.files
+    ]

@@ -1,0 +1,95 @@
+"""Many clients at once over real HTTP: the same bytes as alone, and nothing for those who left."""
+
+import asyncio
+import json
+import random
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.app.exposition import value
+from tests.service import Service
+
+SEEDS = range(5_000_000_000, 5_000_001_000)
+CLIENTS = 64
+PNG = {"Accept": "image/png"}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder: Path = tmp_path_factory.mktemp("service")
+    running = Service({"VITRINE_DATA_DIR": str(folder), "VITRINE_LOG_LEVEL": "warning"})
+    running.wait_until_ready()
+    yield running
+    running.interrupt()
+    running.close()
+
+
+def others() -> Iterator[dict[str, Any]]:
+    """What other clients ask for meanwhile."""
+    chance = random.Random(0)
+    while True:
+        yield {
+            "model": chance.choice(["fashion-mnist", "clothing"]),
+            "n": chance.choice([1, 1, 1, 2, 5, 16]),
+            "truncation": chance.choice([1.0, 0.7]),
+            "output_format": chance.choice(["png", "webp", "jpeg"]),
+        }
+
+
+async def among_others(url: str) -> dict[int, bytes]:
+    """The image of each seed, while as many other requests are answered."""
+    found: dict[int, bytes] = {}
+    seeds, disturbing = iter(SEEDS), others()
+    # Shorter than the server keeps a connection: it must not close one that is being used again.
+    limits = httpx.Limits(max_connections=CLIENTS, keepalive_expiry=2)
+    async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
+
+        async def ask() -> None:
+            for seed in seeds:
+                answer = await client.post("/generate", json={"seed": seed}, headers=PNG)
+                found[seed] = answer.raise_for_status().content
+                if seed % 8 == 0:
+                    other = await client.post("/generate", json=next(disturbing))
+                    other.raise_for_status()
+
+        await asyncio.gather(*(ask() for _ in range(CLIENTS)))
+    return found
+
+
+def test_a_thousand_images_are_the_same_bytes_alone_and_among_many(service: Service) -> None:
+    together = asyncio.run(among_others(service.url))
+    assert len(set(together.values())) > 0.99 * len(SEEDS)
+    for seed in SEEDS:
+        alone = service.client.post("/generate", json={"seed": seed}, headers=PNG)
+        assert alone.content == together[seed], seed
+    merged = service.client.get("/metrics").text
+    batches = value(merged, "vitrine_generate_batch_images_count")
+    assert value(merged, "vitrine_generate_batch_images_bucket", le="1.0") < batches
+
+
+def test_a_client_that_leaves_costs_next_to_nothing(service: Service) -> None:
+    def generated() -> float:
+        text = service.client.get("/metrics").text
+        return value(text, "vitrine_generated_images_total", model="clothing")
+
+    service.client.post("/generate", json={"model": "clothing"}).raise_for_status()
+    before = generated()
+    # Seconds of encoding.
+    body = {"model": "clothing", "n": 64, "size": "512x512", "output_format": "avif"}
+    content = json.dumps(body).encode()
+    head = f"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n"
+    host, port = service.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head.encode() + b"Content-Type: application/json\r\n\r\n" + content)
+        time.sleep(0.3)  # the first images are being encoded
+    deadline = time.monotonic() + 20
+    while value(service.client.get("/metrics").text, "vitrine_generate_waiting_requests") > 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert 0 < generated() - before < 64
