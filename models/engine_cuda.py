@@ -28,7 +28,10 @@ class CudaGraphEngine:
     def __init__(self, generator: Generator, dtype: torch.dtype = torch.float32) -> None:
         device = generator.stem.weight.device
         self._lock = threading.Lock()
-        self._network = copy.deepcopy(generator).to(dtype)
+        network = copy.deepcopy(generator).to(dtype)
+        # The shape overload of Module.to is missing from torch's annotations.
+        layout = {"memory_format": torch.channels_last}
+        self._network = network.to(**layout)  # type: ignore[call-overload]
         self._z = torch.zeros(self.batch, generator.config.z_dim, device=device)
         self._labels = torch.zeros(self.batch, dtype=torch.int64, device=device)
         stream = torch.cuda.Stream()
@@ -38,7 +41,8 @@ class CudaGraphEngine:
                 self._forward(dtype)
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # Other threads may allocate meanwhile.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._images = self._forward(dtype)
 
     @classmethod
