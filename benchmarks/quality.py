@@ -8,6 +8,9 @@ its width and learning rate are the best of those in `TUNING`. Each other varian
 ingredient of `ours`, or two that belong together. Schedules that run from a first value to a last
 one end with the time, for all alike. The floor is training photos in place of images.
 
+`--images 500000 1000000` gives each variant its number of images in place of a time, where the time
+of another machine is meant.
+
 `--side-by-side 2` trains two at a time, each in a process and on a share of the cores of its own:
 they disturb each other less than two threads of one small network do.
 """
@@ -105,6 +108,8 @@ FIELDS = ("fd_cnn", "fd_cnn_infinity", "precision", "recall", "coverage", "categ
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, judge and print medians over the seeds."""
     options = _parser().parse_args(arguments)
+    if options.images and len(options.images) != len(options.variants):
+        raise SystemExit("--images takes a number for each of --variants")
     training, held_out = split_photos(options)
     extractor = run(fit_extractor(training, len(held_out.labels)))
     photos = run(see(extractor, training, held_out))
@@ -129,7 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             scores[name].append(score)
             show(f"{name}, seed {seed}", images, score)
     share = f"{options.side_by_side} side by side" if options.side_by_side > 1 else "one at a time"
-    times = f"{len(options.seeds)} seeds, {options.seconds:.0f} s each, {share}"
+    length = f"{options.images} images" if options.images else f"{options.seconds:.0f} s each"
+    times = f"{len(options.seeds)} seeds, {length}, {share}"
     print(f"\nMedians of {times}; {machine()}")
     print(f"{len(held_out.labels)} held-out photos; extractor {digest(extractor)[:8]}")
     for name, runs in scores.items():
@@ -142,6 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = photo_parser(__doc__, preset="balanced")
     parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--images", type=int, nargs="+", help="one number for each variant")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--side-by-side", type=int, default=1, help="trainings at a time")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=DEFAULT)
@@ -173,16 +180,24 @@ def _score(name: str, seed: int) -> tuple[int, Evaluation]:
         training, held_out = _without_categories(training), _without_categories(held_out)
     channels, categories = training.images.shape[1], len(training.categories)
     shape = preset_config(options.preset, options.resolution, channels, categories)
-    fixed = {
-        "max_seconds": options.seconds, "max_images": 10**9, "seed": seed, "flip": options.flip
-    }  # fmt: skip
+    fixed = {"max_images": 10**9, "seed": seed, "flip": options.flip}
     recipe = preset_recipe(options.resolution, len(training.labels), **variant.recipe | fixed)
     gan = GanConfig(**vars(shape) | variant.gan)
-    probe = _trained(gan, replace(recipe, max_seconds=PROBE_S), training)
-    expected = round(probe.images * options.seconds / probe.seconds)
-    state = _trained(gan, replace(recipe, anneal_images=expected), training)
+    recipe = _bounded(gan, recipe, training, name)
+    state = _trained(gan, recipe, training)
     images = generate_like(state.ema, held_out)
     return state.images, judge(photos, images, photos.held_out.labels)
+
+
+def _bounded(gan: GanConfig, recipe: TrainConfig, training: Dataset, name: str) -> TrainConfig:
+    """The recipe with its end, at which its schedules end too."""
+    options: argparse.Namespace = here["options"]
+    if options.images:
+        images = options.images[options.variants.index(name)]
+        return replace(recipe, max_seconds=float("inf"), max_images=images, anneal_images=images)
+    probe = _trained(gan, replace(recipe, max_seconds=PROBE_S), training)
+    expected = round(probe.images * options.seconds / probe.seconds)
+    return replace(recipe, max_seconds=options.seconds, anneal_images=expected)
 
 
 def _trained(gan: GanConfig, recipe: TrainConfig, training: Dataset) -> TrainState:

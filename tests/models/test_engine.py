@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from models.engine import Engine, NetworkEngine, Pixels, agrees, open_engine
+from models.engine_cuda import alike
 from models.engine_onnx import OnnxEngine
 from models.gan import GanConfig, Generator, Resolution
 from models.presets import preset_config, preset_recipe
@@ -107,3 +108,12 @@ def test_where_no_engine_agrees_the_network_computes(
     assert "onnxruntime" in caplog.text
     z, labels = latents([7], 8), torch.tensor([3])
     assert np.array_equal(engine(z, labels), sample(generator, [7], [3]))
+
+
+def test_the_slots_of_a_batch_that_compute_alike_are_counted_from_the_first() -> None:
+    images = torch.rand(1, 3, 4, 4).expand(6, -1, -1, -1).clone()
+    assert alike(images) == 6
+    images[4, 2, 1, 1] += 1e-6
+    assert alike(images) == 4
+    images[1] += 1
+    assert alike(images) == 1
