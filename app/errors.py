@@ -237,7 +237,7 @@ async def _fault(request: Request, _error: Exception) -> JSONResponse:
 
 
 def _title(status: int) -> str:
-    return TITLES.get(status, HTTPStatus(status).phrase)
+    return TITLES.get(status) or HTTPStatus(status).phrase
 
 
 def _code(status: int) -> str:

@@ -24,10 +24,12 @@ PNG = {"Accept": "image/png"}
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder: Path = tmp_path_factory.mktemp("service")
     running = Service({"VITRINE_DATA_DIR": str(folder), "VITRINE_LOG_LEVEL": "warning"})
-    running.wait_until_ready()
-    yield running
-    running.interrupt()
-    running.close()
+    try:
+        running.wait_until_ready()
+        yield running
+        running.interrupt()
+    finally:
+        running.close()
 
 
 def others() -> Iterator[dict[str, Any]]:
@@ -93,3 +95,5 @@ def test_a_client_that_leaves_costs_next_to_nothing(service: Service) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert 0 < generated() - before < 64
+    gone = {"method": "POST", "route": "/generate", "status": "499"}
+    assert value(service.client.get("/metrics").text, "vitrine_http_requests_total", **gone) == 1
