@@ -1,20 +1,13 @@
 """What a request may carry, at the edges of the limits and on the wire."""
 
-import socket
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.body import MAX_NESTING
-from app.patience import ImpatientProtocol
 from tests.app.conftest import Serve
 from tests.app.problems import assert_problem
+from tests.wire import connect, listening
 
 JSON = {"Content-Type": "application/json"}
 START = b"POST /generate HTTP/1.1\r\nHost: shop\r\nContent-Type: application/json\r\n"
@@ -102,28 +95,9 @@ def test_a_fault_says_nothing_but_its_request_id(serve: Serve) -> None:
     ],
 )
 def test_a_body_of_unclear_length_is_refused(client: TestClient, request_bytes: bytes) -> None:
-    with listening(client) as port, socket.create_connection(("127.0.0.1", port), 5) as wire:
+    with listening(client.app) as port, connect(port) as wire:
         wire.sendall(request_bytes)
         assert wire.recv(1000).startswith(b"HTTP/1.1 400 ")
-
-
-@contextmanager
-def listening(client: TestClient) -> Iterator[int]:
-    """The port of a real server of the client's application."""
-    server = uvicorn.Server(
-        uvicorn.Config(
-            client.app, http=ImpatientProtocol, port=0, lifespan="off", log_level="critical"
-        )
-    )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 def _bytes(text: str | bytes) -> bytes:
