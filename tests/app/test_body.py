@@ -1,5 +1,9 @@
 """What a request may carry, at the edges of the limits and on the wire."""
 
+import json
+import socket
+import time
+
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -7,9 +11,10 @@ from fastapi.testclient import TestClient
 from app.body import MAX_NESTING
 from tests.app.conftest import Serve
 from tests.app.problems import assert_problem
-from tests.wire import connect, listening
+from tests.wire import connect, listening, received
 
 JSON = {"Content-Type": "application/json"}
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
 START = b"POST /generate HTTP/1.1\r\nHost: shop\r\nContent-Type: application/json\r\n"
 
 
@@ -98,6 +103,25 @@ def test_a_body_of_unclear_length_is_refused(client: TestClient, request_bytes: 
     with listening(client.app) as port, connect(port) as wire:
         wire.sendall(request_bytes)
         assert wire.recv(1000).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("rest", [b"", b"zz\r\n"], ids=["cut off", "broken"])
+def test_a_body_that_breaks_off_starts_nothing(
+    client: TestClient, dataset_id: str, rest: bytes
+) -> None:
+    """Also where what has come is whole JSON."""
+    body = json.dumps({"dataset": dataset_id, "model": "m", "resolution": 28}).encode()
+    head = START.replace(b"/generate", b"/jobs/train").replace(b"shop", b"testserver")
+    chunk = head + CHUNKED + b"\r\n%x\r\n%s\r\n" % (len(body), body)
+    for end, begun in ((rest, 0), (b"0\r\n\r\n", 1)):
+        with listening(client.app) as port, connect(port) as wire:
+            wire.sendall(chunk)
+            time.sleep(0.2)
+            wire.sendall(end)
+            wire.shutdown(socket.SHUT_WR)
+            received(wire, quiet_s=1)
+        # The server has ended, after all that it was about to do.
+        assert len(client.get("/jobs").json()["data"]) == begun
 
 
 def _bytes(text: str | bytes) -> bytes:
