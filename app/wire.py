@@ -126,8 +126,6 @@ class StrictProtocol(HttpToolsProtocol):
         framing = (b"content-length", b"transfer-encoding")
         head = [b"POST / HTTP/1.1"]
         head += [b"%s: %s" % pair for pair in self.headers if pair[0] in framing]
-        if not self.cycle.keep_alive:
-            head.append(b"connection: close")
         self.parser = HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.parser.feed_data(b"\r\n".join([*head, b"", b""]))

@@ -58,6 +58,15 @@ def test_neither_are_those_of_a_second_request(port: int) -> None:
         assert seconds_until_closed(wire, b"X-Slow: a\r\n") < DEADLINE_S / 2
 
 
+def test_a_connection_that_is_used_lives_on(port: int) -> None:
+    with connect(port) as wire:
+        began = time.monotonic()
+        while time.monotonic() - began < 3 * PATIENCE_S:
+            wire.sendall(WHOLE)
+            assert wire.recv(10_000).startswith(b"HTTP/1.1 200 ")
+            time.sleep(PATIENCE_S / 5)
+
+
 @pytest.mark.parametrize(
     ("sent", "piece"),
     [(WHOLE, b"\r\n"), (WHOLE.replace(b"\r\n\r\n", b"\r\nContent-Length: 999\r\n\r\n"), b"a")],
