@@ -98,7 +98,9 @@ def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         factory=isinstance(app, str),
+        loop="uvloop",  # which also sets TCP_NODELAY; asyncio does not on a socket handed to it
         http=ImpatientProtocol,
+        ws="none",
         workers=settings.api_processes,
         log_level=settings.log_level if settings.log_level == "debug" else "warning",
         log_config=None,  # its lines are written as all others are
@@ -119,9 +121,6 @@ def _listen(settings: Settings) -> Iterator[socket.socket]:
             f"cannot listen on {settings.host}:{settings.port} ({error.strerror});"
             " stop what uses the port, or set VITRINE_PORT to another one"
         )
-    # The connections inherit it; asyncio sets it only where a socket names its protocol. Without,
-    # an answer in two pieces waits 40 ms for the client's acknowledgement of the first.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with listener:
         yield listener
 

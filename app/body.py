@@ -158,6 +158,9 @@ async def _read(receive: Receive) -> bytes:
     parts = []
     while True:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            # What has come may be whole JSON by chance. Nobody is there to read this.
+            raise Problem(400, "bad_request", "The body broke off.")
         parts.append(message.get("body", b""))
         if not message.get("more_body", False):
             return b"".join(parts)

@@ -6,13 +6,12 @@ byte of one, and for the rest of headers that trickle in (the "slowloris" attack
 
 from asyncio import TimerHandle, Transport
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from app.wire import StrictProtocol
 
 HEADERS_S = 10.0
 
 
-class ImpatientProtocol(H11Protocol):
+class ImpatientProtocol(StrictProtocol):
     """Closes a connection whose next request's headers have not all come in time."""
 
     _limit: TimerHandle | None = None
@@ -20,20 +19,34 @@ class ImpatientProtocol(H11Protocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override] # as uvicorn's
         """Begin to wait for the first request."""
         super().connection_made(transport)
-        self._limit = self.loop.call_later(HEADERS_S, transport.close)
+        self._wait()
 
     def data_received(self, data: bytes) -> None:
         """Wait no longer where the headers are whole, and no longer than before where not."""
         super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
-            self._forget()
-        elif self._limit is None:
-            self._limit = self.loop.call_later(HEADERS_S, self.transport.close)
+        if self._limit is None and self.waits_for_a_head:
+            self._wait()
+
+    def on_headers_complete(self) -> None:
+        """Wait no longer."""
+        self._forget()
+        super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
         self._forget()
         super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._limit = self.loop.call_later(HEADERS_S, self._give_up)
+
+    def _give_up(self) -> None:
+        """Close, but not while an earlier request of the connection is still being answered."""
+        self._limit = None
+        if self.answering:
+            self._wait()
+        else:
+            self.transport.close()
 
     def _forget(self) -> None:
         if self._limit is not None:

@@ -1,22 +1,20 @@
 """What a request may carry, at the edges of the limits and on the wire."""
 
+import json
 import socket
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.body import MAX_NESTING
-from app.patience import ImpatientProtocol
 from tests.app.conftest import Serve
 from tests.app.problems import assert_problem
+from tests.wire import connect, listening, received
 
 JSON = {"Content-Type": "application/json"}
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
 START = b"POST /generate HTTP/1.1\r\nHost: shop\r\nContent-Type: application/json\r\n"
 
 
@@ -102,28 +100,28 @@ def test_a_fault_says_nothing_but_its_request_id(serve: Serve) -> None:
     ],
 )
 def test_a_body_of_unclear_length_is_refused(client: TestClient, request_bytes: bytes) -> None:
-    with listening(client) as port, socket.create_connection(("127.0.0.1", port), 5) as wire:
+    with listening(client.app) as port, connect(port) as wire:
         wire.sendall(request_bytes)
         assert wire.recv(1000).startswith(b"HTTP/1.1 400 ")
 
 
-@contextmanager
-def listening(client: TestClient) -> Iterator[int]:
-    """The port of a real server of the client's application."""
-    server = uvicorn.Server(
-        uvicorn.Config(
-            client.app, http=ImpatientProtocol, port=0, lifespan="off", log_level="critical"
-        )
-    )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        server.should_exit = True
-        thread.join()
+@pytest.mark.parametrize("rest", [b"", b"zz\r\n"], ids=["cut off", "broken"])
+def test_a_body_that_breaks_off_starts_nothing(
+    client: TestClient, dataset_id: str, rest: bytes
+) -> None:
+    """Also where what has come is whole JSON."""
+    body = json.dumps({"dataset": dataset_id, "model": "m", "resolution": 28}).encode()
+    head = START.replace(b"/generate", b"/jobs/train").replace(b"shop", b"testserver")
+    chunk = head + CHUNKED + b"\r\n%x\r\n%s\r\n" % (len(body), body)
+    for end, begun in ((rest, 0), (b"0\r\n\r\n", 1)):
+        with listening(client.app) as port, connect(port) as wire:
+            wire.sendall(chunk)
+            time.sleep(0.2)
+            wire.sendall(end)
+            wire.shutdown(socket.SHUT_WR)
+            received(wire, quiet_s=1)
+        # The server has ended, after all that it was about to do.
+        assert len(client.get("/jobs").json()["data"]) == begun
 
 
 def _bytes(text: str | bytes) -> bytes:

@@ -8,12 +8,11 @@ from contextlib import ExitStack
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.app.test_body import listening
+from tests.wire import DEADLINE_S, connect, listening
 
 HEAD = b"POST /generate HTTP/1.1\r\nHost: testserver\r\nContent-Type: application/json\r\n"
 WHOLE = b"GET /health/live HTTP/1.1\r\nHost: testserver\r\n\r\n"
 PATIENCE_S = 0.5
-DEADLINE_S = 10.0
 
 
 @pytest.fixture
@@ -21,12 +20,8 @@ def port(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Of a real server with little patience."""
     monkeypatch.setattr("app.patience.HEADERS_S", PATIENCE_S)
     monkeypatch.setattr("app.body.SILENCE_S", PATIENCE_S)
-    with listening(client) as port:
+    with listening(client.app) as port:
         yield port
-
-
-def connect(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), DEADLINE_S)
 
 
 def seconds_until_closed(wire: socket.socket, piece: bytes) -> float:
@@ -61,6 +56,29 @@ def test_neither_are_those_of_a_second_request(port: int) -> None:
         assert wire.recv(10_000).startswith(b"HTTP/1.1 200 ")
         wire.sendall(HEAD)
         assert seconds_until_closed(wire, b"X-Slow: a\r\n") < DEADLINE_S / 2
+
+
+def test_a_connection_that_is_used_lives_on(port: int) -> None:
+    with connect(port) as wire:
+        began = time.monotonic()
+        while time.monotonic() - began < 3 * PATIENCE_S:
+            wire.sendall(WHOLE)
+            assert wire.recv(10_000).startswith(b"HTTP/1.1 200 ")
+            time.sleep(PATIENCE_S / 5)
+
+
+@pytest.mark.parametrize(
+    ("sent", "piece"),
+    [(WHOLE, b"\r\n"), (WHOLE.replace(b"\r\n\r\n", b"\r\nContent-Length: 999\r\n\r\n"), b"a")],
+    ids=["nothing", "the rest of a body"],
+)
+def test_what_trickles_behind_an_answer_is_not_waited_for(
+    port: int, sent: bytes, piece: bytes
+) -> None:
+    with connect(port) as wire:
+        wire.sendall(sent)
+        assert wire.recv(10_000).startswith(b"HTTP/1.1 200 ")
+        assert seconds_until_closed(wire, piece) < DEADLINE_S / 2
 
 
 @pytest.mark.parametrize("piece", [b"", b" "])

@@ -17,9 +17,9 @@ from PIL import Image
 
 from tests.app.conftest import Serve
 from tests.app.problems import assert_problem
-from tests.app.test_body import listening
 from tests.models.pictures import saved, shop, zipped
 from tests.processes import imports, next_import, open_temporary_files
+from tests.wire import listening
 from worker.shipped import SAMPLE_ARCHIVE
 from worker.storage import Storage
 
@@ -90,7 +90,7 @@ def test_51_a_client_that_goes_away_leaves_nothing(client: TestClient, storage: 
         b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
         b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.zip"\r\n\r\n'
     )
-    with listening(client) as port:
+    with listening(client.app) as port:
         with socket.create_connection(("127.0.0.1", port), 5) as wire:
             wire.sendall(start + SAMPLE_ARCHIVE.read_bytes() + bytes(3_000_000))
             wait_until(lambda: open_temporary_files() > before)

@@ -1,0 +1,65 @@
+"""Bytes to a server and back, without a client that knows HTTP."""
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from app.patience import ImpatientProtocol
+
+DEADLINE_S = 10.0
+STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d{3}) ")
+
+
+@contextmanager
+def listening(app: ASGIApp) -> Iterator[int]:
+    """The port of a real server of an application, which serves as ours does."""
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            loop="uvloop",
+            http=ImpatientProtocol,
+            ws="none",
+            port=0,
+            lifespan="off",
+            timeout_graceful_shutdown=5,
+            log_level="critical",
+        )
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), DEADLINE_S)
+
+
+def received(wire: socket.socket, quiet_s: float) -> tuple[bytes, bool]:
+    """What comes until nothing more does for a while, and whether the connection is closed then."""
+    answer = b""
+    try:
+        while piece := wire.recv(65536):
+            answer += piece
+            wire.settimeout(quiet_s)
+    except TimeoutError:
+        return answer, False
+    except ConnectionError:
+        pass
+    return answer, True
+
+
+def statuses(answer: bytes) -> list[int]:
+    """Of all the answers in there."""
+    return [int(code) for code in STATUS_LINE.findall(answer)]
