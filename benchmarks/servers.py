@@ -1,0 +1,188 @@
+"""Servers of the same model, each in a process of its own: ours, and its peers."""
+
+import base64
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import cast
+
+import httpx
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.peers.common import PORT, WEIGHTS
+from models.checkpoint import Model, load_model, save_model
+from models.gan import Generator, Resolution
+from models.images import encode, to_pixels
+from models.presets import preset_config
+from models.sample import sample
+from tests.service import Service, free_port
+from worker.model_versions import NewVersion
+from worker.registry import Registry
+from worker.storage import Storage
+
+ROOT = Path(__file__).parents[1]
+PEERS = {  # the module of each
+    "fastapi": "plain_fastapi",
+    "litserve": "lit_serve",
+    "bentoml": "bento_ml",
+    "ray": "ray_serve",
+}
+RESTLESS = ("litserve",)  # its workers ask for requests all the time, a third of a core when idle
+NAME = "serving"  # of the model
+CATEGORIES = tuple(f"kind-{number}" for number in range(10))
+SETTINGS = {
+    "VITRINE_LOG_LEVEL": "warning",
+    "VITRINE_MAX_QUEUE": "256",  # for 128 clients none is to be turned away
+    "VITRINE_DEFAULT_MODEL": NAME,
+}
+START_S = 180.0
+STOP_S = 20.0
+CHECK_SEED = 2**52 + 1
+
+
+class DoesNotServe(RuntimeError):
+    """A server did not start, or answered something else than the model's image."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server; `pid` is also its process group, where it is a restless one."""
+
+    name: str
+    url: str
+    pid: int
+
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Let a server run that is kept from running at other times."""
+        if self.name in RESTLESS:
+            os.killpg(self.pid, signal.SIGCONT)
+        yield
+        if self.name in RESTLESS:
+            os.killpg(self.pid, signal.SIGSTOP)
+
+
+def random_weights(resolution: int) -> bytes:
+    """A model of the preset `balanced` that has learnt nothing but the scale of its own features.
+
+    Without it batch norm would leave the images without contrast, which PNG packs unduly fast.
+    """
+    torch.manual_seed(resolution)
+    side = cast(Resolution, resolution)
+    config = preset_config("balanced", side, 1 if side == 32 else 3, len(CATEGORIES))
+    generator = Generator(config)
+    with torch.no_grad():
+        for _ in range(50):
+            labels = torch.randint(config.categories, (32,))
+            generator.train()(torch.randn(32, config.z_dim), labels)
+    return save_model(generator, CATEGORIES)
+
+
+@contextmanager
+def vitrine(folder: Path, weights: Path) -> Iterator[Server]:
+    """Our service in embedded mode, as `python -m app` starts it in an empty folder."""
+    data = folder / "vitrine"
+    model = load_model(weights.read_bytes())
+    _register(Registry(Storage.open(f"file://{data / 'objects'}")), model, weights.read_bytes())
+    service = Service(SETTINGS | {"VITRINE_DATA_DIR": str(data)})
+    try:
+        service.wait_until_ready()
+        yield Server("vitrine", service.url, service.process.pid)
+        service.interrupt()
+    finally:
+        service.close()
+
+
+def _register(registry: Registry, model: Model, weights: bytes) -> None:
+    config = model.generator.config
+    registry.register(
+        NewVersion(
+            name=NAME,
+            weights=weights,
+            samples_png=encode(sample(model.generator, [0], [0])[0], "png"),
+            origin="shipped",
+            card={
+                "categories": list(model.categories),
+                "capabilities": {"resolution": config.resolution, "channels": config.channels},
+                "architecture": asdict(config),
+                "training": {},
+                "data": {},
+                "metrics": {},
+            },
+        )
+    )
+
+
+@contextmanager
+def peer(name: str, python: str, weights: Path) -> Iterator[Server]:
+    """One of `PEERS`, by an interpreter that has its packages and ours."""
+    port = free_port()
+    own = {PORT: str(port), WEIGHTS: str(weights), "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [python, "-m", f"benchmarks.peers.{PEERS[name]}"],
+        env=os.environ | own,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # so that its workers end with it
+    )
+    server = Server(name, f"http://127.0.0.1:{port}", process.pid)
+    try:
+        _wait(server, process)
+        with server.awake():
+            pass
+        yield server
+    finally:
+        _end(process)
+
+
+def _wait(server: Server, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.post(f"{server.url}/generate", json=_body(), timeout=30).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.2)
+    raise DoesNotServe(f"{server.name} did not start")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.send_signal(signal.SIGTERM)
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGCONT)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_S)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _body() -> dict[str, str | int]:
+    return {"category": CATEGORIES[7], "seed": CHECK_SEED}
+
+
+def check(server: Server, model: Model) -> None:
+    """Ask for one image, and compare it with what the model makes of that seed.
+
+    Raises:
+        DoesNotServe: it is not that image.
+    """
+    answer = httpx.post(f"{server.url}/generate", json=_body(), timeout=30)
+    if answer.status_code != 200:
+        raise DoesNotServe(f"{server.name} answered {answer.status_code}: {answer.text[:200]}")
+    content = base64.b64decode(answer.json()["data"][0]["b64_json"])
+    image = Image.open(BytesIO(content))
+    expected = sample(model.generator, [CHECK_SEED], [7])[0]
+    pixels = to_pixels(image)
+    same = image.format == "PNG" and pixels.shape == expected.shape
+    if not same or np.abs(pixels.astype(int) - expected.astype(int)).max() > 1:
+        raise DoesNotServe(f"{server.name} answered with another image")
