@@ -2,7 +2,7 @@
 
 Forward, PNG and base64 on every core, by the functions that the service itself calls, and no HTTP.
 Prints one JSON object: images a second at the best of a few batch sizes, and the time of a single
-image when nothing else is asked for. `compute` is all that knows how the service computes.
+image when nothing else is asked for.
 """
 
 import argparse
@@ -10,7 +10,7 @@ import base64
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import count
@@ -19,14 +19,24 @@ from statistics import median
 
 import torch
 
-from models.checkpoint import Model, load_model
-from models.images import Pixels, Provenance
+from models.checkpoint import load_model
+from models.engine import Engine, open_engine
+from models.images import Provenance
 from models.rendering import Rendering, render
-from models.sample import sample
+from models.sample import latents
 
 CORES = len(os.sched_getaffinity(0))
-BATCHES = (1, 8, 32)
+BATCHES = (1, 8)
 AS_IT_IS = Rendering()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """The model as the service holds it."""
+
+    engine: Engine
+    z_dim: int
+    categories: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +49,12 @@ class Bare:
     p99_ms: float
 
 
-def bare(model: Model, seconds: float) -> Bare:
-    """Measure for about this long; the torch threads are another number afterwards."""
+def bare(model: Loaded, seconds: float) -> Bare:
+    """Measure for about this long."""
     part = seconds / (len(BATCHES) + 1)
     rates = {batch: _images_per_s(model, batch, part) for batch in BATCHES}
     best = max(rates, key=lambda batch: rates[batch])
-    latencies = min((_latencies(model, n, part / 2) for n in {1, CORES}), key=median)
+    latencies = _latencies(model, part)
     return Bare(
         images_per_s=rates[best],
         batch=best,
@@ -53,22 +63,17 @@ def bare(model: Model, seconds: float) -> Bare:
     )
 
 
-def compute(model: Model, seeds: Sequence[int], labels: Sequence[int]) -> Iterator[Pixels]:
-    """Images of one batch as the service makes them; swap this when its engine changes."""
-    yield from sample(model.generator, seeds, labels)
-
-
-def _finished(model: Model, seeds: Sequence[int]) -> None:
+def _finished(model: Loaded, seeds: Sequence[int]) -> None:
     """All that an answer needs but its HTTP."""
-    labels = [seed % len(model.categories) for seed in seeds]
-    for pixels, seed in zip(compute(model, seeds, labels), seeds, strict=True):
+    labels = torch.tensor([seed % model.categories for seed in seeds])
+    images = model.engine(latents(seeds, model.z_dim), labels)
+    for pixels, seed in zip(images, seeds, strict=True):
         origin = Provenance(model="bare", version=1, seed=seed)
         base64.b64encode(render(pixels, AS_IT_IS, origin)).decode()
 
 
-def _images_per_s(model: Model, batch: int, seconds: float) -> float:
-    """On all cores, one torch thread on each."""
-    torch.set_num_threads(1)
+def _images_per_s(model: Loaded, batch: int, seconds: float) -> float:
+    """On all cores."""
     batches = count()
     _finished(model, range(batch))
 
@@ -87,9 +92,8 @@ def _images_per_s(model: Model, batch: int, seconds: float) -> float:
     return made / (time.perf_counter() - began)
 
 
-def _latencies(model: Model, threads: int, seconds: float) -> list[float]:
+def _latencies(model: Loaded, seconds: float) -> list[float]:
     """Seconds of single images, one after the other, sorted."""
-    torch.set_num_threads(threads)
     _finished(model, [0])
     taken: list[float] = []
     end = time.perf_counter() + seconds
@@ -107,7 +111,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5)
     options = parser.parse_args()
     model = load_model(options.weights.read_bytes(), torch.device("cpu"))
-    print(json.dumps(asdict(bare(model, options.seconds))))
+    loaded = Loaded(
+        engine=open_engine(model.generator),
+        z_dim=model.generator.config.z_dim,
+        categories=len(model.categories),
+    )
+    print(json.dumps(asdict(bare(loaded, options.seconds))))
 
 
 if __name__ == "__main__":
