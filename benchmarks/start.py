@@ -17,9 +17,11 @@ from statistics import median
 import httpx
 
 from benchmarks.measure import machine
+from tests.processes import resident_bytes
 from worker.shipped import SAMPLE_DATASET
 
 ROUNDS = 5
+SHIPPED = ("fashion-mnist", "clothing")
 JOB = {
     "dataset": SAMPLE_DATASET,
     "model": "start",
@@ -35,17 +37,20 @@ Seconds = dict[str, list[float]]
 def main() -> None:
     """Measure and print medians."""
     measured: Seconds = {}
+    memory: list[float] = []
     for _ in range(ROUNDS):
         with tempfile.TemporaryDirectory() as folder:
-            _serve(Path(folder), "first start to ready", measured)
-            _serve(Path(folder), "second start to ready", measured)
+            _serve(Path(folder), "first start to ready", measured, memory)
+            _serve(Path(folder), "second start to ready", measured, memory)
     print(f"\nStarting, seconds, median of {ROUNDS}; {machine()}")
     for name, values in measured.items():
         print(f"  {name:<28} {median(values):6.2f}  ({min(values):.2f}-{max(values):.2f})")
+    span = f"({min(memory):.0f}-{max(memory):.0f})"
+    print(f"  the API's memory with {' and '.join(SHIPPED)}, MiB: {median(memory):.0f}  {span}")
 
 
-def _serve(folder: Path, name: str, measured: Seconds) -> None:
-    """One life of the service, measured into `measured`."""
+def _serve(folder: Path, name: str, measured: Seconds, memory: list[float]) -> None:
+    """One life of the service, measured into `measured` and `memory` (MiB)."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     own = {"VITRINE_DATA_DIR": str(folder), "VITRINE_PORT": str(port)}
@@ -59,13 +64,16 @@ def _serve(folder: Path, name: str, measured: Seconds) -> None:
         assert process.poll() is None, "the service did not start"
     measured.setdefault(name, []).append(time.perf_counter() - started)
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        for model in SHIPPED:
+            client.post("/generate", json={"model": model, "n": 64}).raise_for_status()
+        memory.append(resident_bytes(process.pid) / 2**20)
         _requests(client, measured)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
 
 
 def _requests(client: httpx.Client, measured: Seconds) -> None:
-    for name in ("first POST /generate", "next POST /generate"):
+    for name in ("a POST /generate", "next POST /generate"):
         started = time.perf_counter()
         client.post("/generate", json={}).raise_for_status()
         measured.setdefault(name, []).append(time.perf_counter() - started)

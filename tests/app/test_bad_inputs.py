@@ -359,11 +359,12 @@ def test_the_offending_value_is_not_repeated(client: TestClient) -> None:
     assert "my-password" not in response.text
 
 
-def test_weights_of_another_digest_are_not_served(client: TestClient, registry: Registry) -> None:
+def test_weights_of_another_digest_are_not_served(serve: Serve, registry: Registry) -> None:
     card = registry.resolve("fashion-mnist")
     key = f"models/{card.name}/weights/{card.weights_sha256}.safetensors"
     good = registry.storage.read(key)
     registry.storage.put(key, good[:-1] + b"\x01")
+    client = serve()
     assert_problem(client.post("/generate", json={}), 503, "model_unavailable")
     assert_problem(client.get(f"{MODEL}/versions/1/weights"), 503, "model_unavailable")
 

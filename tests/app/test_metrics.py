@@ -63,10 +63,11 @@ def test_generation_is_counted_and_timed(client: TestClient) -> None:
         client.post("/generate", json={"n": n}).raise_for_status()
     text = scrape(client)
     assert value(text, "vitrine_generated_images_total", model="fashion-mnist") == 4
-    assert value(text, "vitrine_generate_batch_images_bucket", le="1.0") == 1
     assert value(text, "vitrine_generate_batch_images_sum") == 4
-    for stage in ("queue", "compute", "encode"):
-        assert value(text, f"vitrine_generate_{stage}_seconds_count") == 2
+    passes = value(text, "vitrine_generate_batch_images_count")
+    assert 2 <= passes <= 4  # as many as lanes were free
+    for stage, count in (("queue", 2), ("compute", passes), ("encode", 2)):
+        assert value(text, f"vitrine_generate_{stage}_seconds_count") == count
         assert 0 < value(text, f"vitrine_generate_{stage}_seconds_sum") < 60
     assert value(text, "vitrine_generate_waiting_requests") == 0
 
