@@ -4,8 +4,9 @@ import base64
 import os
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -23,6 +24,7 @@ from models.gan import Generator, Resolution
 from models.images import encode, to_pixels
 from models.presets import preset_config
 from models.sample import sample
+from tests.processes import children
 from tests.service import Service, free_port
 from worker.model_versions import NewVersion
 from worker.registry import Registry
@@ -35,7 +37,8 @@ PEERS = {  # the module of each
     "bentoml": "bento_ml",
     "ray": "ray_serve",
 }
-RESTLESS = ("litserve",)  # its workers ask for requests all the time, a third of a core when idle
+# Of a core, these take a third and a seventh when idle, and would take it from the others.
+RESTLESS = ("litserve", "ray")
 NAME = "serving"  # of the model
 CATEGORIES = tuple(f"kind-{number}" for number in range(10))
 SETTINGS = {
@@ -45,6 +48,8 @@ SETTINGS = {
 }
 START_S = 180.0
 STOP_S = 20.0
+SETTLING, SETTLE_S = 4, 120.0  # requests, and what each may take
+LAST_WORDS = 2000  # of a peer that does not start, in characters
 CHECK_SEED = 2**52 + 1
 
 
@@ -54,7 +59,7 @@ class DoesNotServe(RuntimeError):
 
 @dataclass(frozen=True)
 class Server:
-    """A running server; `pid` is also its process group, where it is a restless one."""
+    """A running server."""
 
     name: str
     url: str
@@ -64,10 +69,18 @@ class Server:
     def awake(self) -> Iterator[None]:
         """Let a server run that is kept from running at other times."""
         if self.name in RESTLESS:
-            os.killpg(self.pid, signal.SIGCONT)
+            _signal(family(self.pid), signal.SIGCONT)
         yield
         if self.name in RESTLESS:
-            os.killpg(self.pid, signal.SIGSTOP)
+            _signal(family(self.pid), signal.SIGSTOP)
+
+    def settle(self) -> None:
+        """Wait for an end of the requests that a client has left behind when it went.
+
+        Behind them stand a few of our own; each may come to another worker.
+        """
+        for _ in range(SETTLING):
+            httpx.post(f"{self.url}/generate", json=_body(), timeout=SETTLE_S).raise_for_status()
 
 
 def random_weights(resolution: int) -> bytes:
@@ -126,44 +139,58 @@ def peer(name: str, python: str, weights: Path) -> Iterator[Server]:
     """One of `PEERS`, by an interpreter that has its packages and ours."""
     port = free_port()
     own = {PORT: str(port), WEIGHTS: str(weights), "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [python, "-m", f"benchmarks.peers.{PEERS[name]}"],
-        env=os.environ | own,
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,  # so that its workers end with it
-    )
-    server = Server(name, f"http://127.0.0.1:{port}", process.pid)
-    try:
-        _wait(server, process)
-        with server.awake():
-            pass
-        yield server
-    finally:
-        _end(process)
+    with tempfile.TemporaryFile("w+") as words:
+        process = subprocess.Popen(
+            [python, "-m", f"benchmarks.peers.{PEERS[name]}"],
+            env=os.environ | own,
+            cwd=ROOT,
+            stdout=words,
+            stderr=words,
+            start_new_session=True,  # Ctrl-C is for the benchmark, which then ends it
+        )
+        server = Server(name, f"http://127.0.0.1:{port}", process.pid)
+        try:
+            if not _answers(server, process):
+                words.seek(0)
+                raise DoesNotServe(f"{name} did not start\n{words.read()[-LAST_WORDS:]}")
+            with server.awake():
+                pass  # asleep from now on, if it is a restless one
+            yield server
+        finally:
+            _end(process)
 
 
-def _wait(server: Server, process: "subprocess.Popen[bytes]") -> None:
+def _answers(server: Server, process: "subprocess.Popen[bytes]") -> bool:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
             if httpx.post(f"{server.url}/generate", json=_body(), timeout=30).status_code == 200:
-                return
+                return True
         except httpx.TransportError:
             pass
         time.sleep(0.2)
-    raise DoesNotServe(f"{server.name} did not start")
+    return False
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
+    everybody = family(process.pid)
     process.send_signal(signal.SIGTERM)
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGCONT)
+    _signal(everybody, signal.SIGCONT)
     with suppress(subprocess.TimeoutExpired):
         process.wait(STOP_S)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    _signal(everybody, signal.SIGKILL)
     process.wait()
+
+
+def family(pid: int) -> list[int]:
+    """A process and all its descendants."""
+    return [pid, *(each for child in children(pid) for each in family(child))]
+
+
+def _signal(pids: Sequence[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _body() -> dict[str, str | int]:

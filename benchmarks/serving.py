@@ -13,6 +13,7 @@ where NAME is litserve, bentoml or ray. wrk is a package of Debian and Ubuntu.
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -78,7 +79,9 @@ class Bench:
     def _served(self, server: Server, clients: int, number: int) -> Reading:
         with server.awake():
             self.wrk.run(server.url, clients, self.options.warm_up)
+            server.settle()
             load = self.wrk.run(server.url, clients, self.options.seconds)
+            server.settle()
         return Reading(
             resolution=self.resolution,
             clients=clients,
@@ -111,6 +114,7 @@ def soak(bench: Bench, seconds: int) -> None:
     """Ours alone under many clients: what it answers, and what memory it keeps."""
     server = bench.servers[0]
     bench.wrk.run(server.url, SOAK_CLIENTS, bench.options.warm_up)
+    server.settle()
     before = resident_bytes(server.pid)
     load = bench.wrk.run(server.url, SOAK_CLIENTS, seconds, statuses=True)
     after = resident_bytes(server.pid)
@@ -167,6 +171,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print medians."""
     options = _parsed(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not without ending the servers
     readings: list[Reading] = []
     for resolution in options.resolutions:
         with ExitStack() as stack:
