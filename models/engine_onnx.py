@@ -5,16 +5,21 @@ threads that call; dividing one small image among cores costs more than it gains
 """
 
 import io
+import os
 import warnings
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from onnxruntime import InferenceSession, SessionOptions
 from torch import Tensor, nn
 
 from models.gan import Generator
 from models.sample import to_uint8
+
+# Before it is imported: else it reports on its use to its makers, and keeps an id for that.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+from onnxruntime import InferenceSession, SessionOptions
 
 OPSET = 17
 
