@@ -37,8 +37,8 @@ PEERS = {  # the module of each
     "bentoml": "bento_ml",
     "ray": "ray_serve",
 }
-# Of a core, these take a third and a seventh when idle, and would take it from the others.
-RESTLESS = ("litserve", "ray")
+RESTLESS = ("litserve",)  # takes a third of a core when idle, and is stopped at those times
+FRAIL = ("ray",)  # takes a seventh, and dies when it is stopped: it is started for each reading
 NAME = "serving"  # of the model
 CATEGORIES = tuple(f"kind-{number}" for number in range(10))
 SETTINGS = {
@@ -70,9 +70,11 @@ class Server:
         """Let a server run that is kept from running at other times."""
         if self.name in RESTLESS:
             _signal(family(self.pid), signal.SIGCONT)
-        yield
-        if self.name in RESTLESS:
-            _signal(family(self.pid), signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            if self.name in RESTLESS:
+                _signal(family(self.pid), signal.SIGSTOP)
 
     def settle(self) -> None:
         """Wait for an end of the requests that a client has left behind when it went.
@@ -109,9 +111,11 @@ def vitrine(folder: Path, weights: Path) -> Iterator[Server]:
     try:
         service.wait_until_ready()
         yield Server("vitrine", service.url, service.process.pid)
-        service.interrupt()
     finally:
-        service.close()
+        try:
+            service.interrupt()
+        finally:
+            service.close()
 
 
 def _register(registry: Registry, model: Model, weights: bytes) -> None:

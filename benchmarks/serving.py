@@ -26,7 +26,16 @@ from statistics import median
 import torch
 
 from benchmarks.measure import machine
-from benchmarks.servers import CATEGORIES, PEERS, Server, check, peer, random_weights, vitrine
+from benchmarks.servers import (
+    CATEGORIES,
+    FRAIL,
+    PEERS,
+    Server,
+    check,
+    peer,
+    random_weights,
+    vitrine,
+)
 from benchmarks.wrk import Wrk
 from models.checkpoint import load_model
 from tests.processes import resident_bytes
@@ -59,22 +68,27 @@ class Bench:
         self.weights = folder / "model.safetensors"
         self.weights.write_bytes(random_weights(resolution))
         self.wrk = Wrk(folder, CATEGORIES)
-        self.servers = [stack.enter_context(vitrine(folder, self.weights))]
+        self.model = load_model(self.weights.read_bytes(), torch.device("cpu"))
+        self.servers = {OURS: stack.enter_context(vitrine(folder, self.weights))}
         for name, python in options.peers.items():
-            print(f"{resolution} px: starting {name}", flush=True)
-            self.servers.append(stack.enter_context(peer(name, python, self.weights)))
-        model = load_model(self.weights.read_bytes(), torch.device("cpu"))
-        for server in self.servers:
+            if name not in FRAIL:
+                print(f"{resolution} px: starting {name}", flush=True)
+                self.servers[name] = stack.enter_context(peer(name, python, self.weights))
+        for server in self.servers.values():
             with server.awake():
-                check(server, model)
+                check(server, self.model)
 
     def readings(self) -> Iterator[Reading]:
         """Every side in turn, round by round."""
         for clients in self.options.clients:
             for number in range(1, self.options.rounds + 1):
                 yield self._bare(clients, number)
-                for server in self.servers:
+                for server in self.servers.values():
                     yield self._served(server, clients, number)
+                for name in self.options.peers.keys() - self.servers.keys():
+                    with peer(name, self.options.peers[name], self.weights) as server:
+                        check(server, self.model)
+                        yield self._served(server, clients, number)
 
     def _served(self, server: Server, clients: int, number: int) -> Reading:
         with server.awake():
@@ -112,7 +126,7 @@ class Bench:
 
 def soak(bench: Bench, seconds: int) -> None:
     """Ours alone under many clients: what it answers, and what memory it keeps."""
-    server = bench.servers[0]
+    server = bench.servers[OURS]
     bench.wrk.run(server.url, SOAK_CLIENTS, bench.options.warm_up)
     server.settle()
     before = resident_bytes(server.pid)

@@ -1,11 +1,11 @@
 """BentoML, installed by `pip install bentoml` (measured: 1.4.40).
 
-Followed: adaptive batching (https://docs.bentoml.com/en/latest/get-started/adaptive-batching.html)
+Followed: adaptive batching (https://docs.bentoml.com/en/latest/guides/adaptive-batching.html)
 and one worker for each core, each with one torch thread
 (https://docs.bentoml.com/en/latest/build-with-bentoml/parallelize-requests.html). Batching wants a
 list from the client and answers with one; the validator and the serializer below make the lists of
 one that it needs, so that no second service stands in between, which is the documented way. Without
-batching it answers one client sooner, but still later than FastAPI alone, and many clients slower.
+batching it answers a client alone sooner.
 """
 
 import os

@@ -2,8 +2,8 @@
 
 Followed: batching with `max_batch_size` and `batch_timeout`, which every worker does for itself
 (https://lightning.ai/docs/litserve/features/batching); `workers_per_device` to use all cores
-(https://lightning.ai/docs/litserve/features/multiple-workers); `fast_queue`, which LitServer's own
-reference advises above 100 requests/s (https://lightning.ai/docs/litserve/api-reference/litserver).
+(https://lightning.ai/docs/litserve/how-tos/parallelism-types); `fast_queue`, which the docstring of
+`litserve.LitServer` advises above 100 requests/s.
 """
 
 import litserve
@@ -11,7 +11,7 @@ import litserve
 from benchmarks.peers.common import CORES, Answer, Painter, Wanted, port
 
 MAX_BATCH = 32
-BATCH_TIMEOUT_S = 0.001  # 0.005 gains nothing with many clients, and costs one alone a fifth
+BATCH_TIMEOUT_S = 0.001  # a client alone waits for it, and many fill a batch without
 
 
 class Api(litserve.LitAPI):  # type: ignore[misc]

@@ -5,7 +5,7 @@ one replica for each core, each with one torch thread
 (https://docs.ray.io/en/latest/serve/advanced-guides/performance.html); RAY_SERVE_ENABLE_HA_PROXY
 and RAY_SERVE_THROUGHPUT_OPTIMIZED
 (https://docs.ray.io/en/master/kuberay/user-guides/serve-high-throughput.html), of which the first
-gives 1.4 times the requests of Ray's own proxy, and makes it listen on all interfaces.
+was faster than Ray's own proxy, and makes it listen on all interfaces.
 """
 
 import os
