@@ -27,8 +27,8 @@ from models.sample import latents
 
 logger = logging.getLogger(__name__)
 
-# How long a lane that comes back from a forward pass may wait for the interpreter. Python's own 5 ms
-# are longer than the pass: with 32 clients, this makes a third more requests a second.
+# How long a lane that comes back from a forward pass may wait for the interpreter. Python's own
+# 5 ms are longer than the pass: with 32 clients, this makes a third more requests a second.
 SWITCH_S = 1e-4
 
 Finish = Callable[[int, Pixels], bytes]  # the index of an image and its pixels, to a file
