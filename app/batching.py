@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from app.engines import Warm
 from app.errors import Problem
 from app.metrics import Metrics
-from models.engine import Pixels
+from models.engine import Engine
+from models.images import Pixels
 from models.sample import latents
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Order:
 
     model: str
     version: int
-    warm: Warm
+    engine: Engine
     seeds: Sequence[int]
     labels: Sequence[int]
     truncation: float
@@ -52,11 +52,9 @@ class Order:
     encode_s: float = 0.0
     taken: int = 0  # images
     files: dict[int, bytes] = field(default_factory=dict)
-    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
-    done: asyncio.Future[None] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.done = self.loop.create_future()
+    done: asyncio.Future[None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
 
     @property
     def left(self) -> int:
@@ -138,8 +136,9 @@ class Batcher:
             orders = self._orders[version]
             # The other lanes get their share of what waits.
             share = math.ceil(sum(order.left for order in orders) / self.lanes)
+            most = min(share, orders[0].engine.batch)
             batch: Batch = []
-            while orders and len(batch) < min(share, orders[0].warm.engine.batch):
+            while len(batch) < most:  # `share` is no more than there is
                 order = orders.popleft()
                 if order.taken == 0:
                     order.queue_s = time.perf_counter() - order.queued
@@ -157,10 +156,9 @@ class Batcher:
         """The images (N, R, R, C) of a batch, one forward pass."""
         began = time.perf_counter()
         first = batch[0][0]
-        z = torch.cat(
-            [latents([order.seeds[i]], first.warm.z_dim, order.truncation) for order, i in batch]
-        )
-        pixels = first.warm.engine(z, torch.tensor([order.labels[i] for order, i in batch]))
+        z_dim = first.engine.config.z_dim
+        z = torch.cat([latents([order.seeds[i]], z_dim, order.truncation) for order, i in batch])
+        pixels = first.engine(z, torch.tensor([order.labels[i] for order, i in batch]))
         compute_s = time.perf_counter() - began
         self.metrics.computed(first.model, len(batch), compute_s)
         for order in {id(order): order for order, _ in batch}.values():
@@ -202,4 +200,4 @@ def _tell(order: Order, error: Exception | None) -> None:
         else:
             order.done.set_exception(error)
 
-    order.loop.call_soon_threadsafe(settle)
+    order.done.get_loop().call_soon_threadsafe(settle)

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
 
 from models.checkpoint import CheckpointError, load_model
 from models.engine import Engine, open_engine
@@ -14,15 +13,6 @@ QUARANTINE_S = 30.0  # for which bad weights are not read again, however many as
 MEMORY_FACTOR = 8  # of a stored version's bytes, what its engine takes: `benchmarks.engines`
 
 
-@dataclass(frozen=True)
-class Warm:
-    """A loaded version."""
-
-    engine: Engine
-    z_dim: int
-    resolution: int
-
-
 class Engines:
     """The versions in memory; the one longest unused is let go."""
 
@@ -31,10 +21,10 @@ class Engines:
         self.max_bytes = max_bytes
         self._loading = threading.Lock()
         self._lock = threading.Lock()  # of what follows; never held for long
-        self._warm: OrderedDict[str, tuple[Warm, int]] = OrderedDict()  # with their bytes
+        self._warm: OrderedDict[str, tuple[Engine, int]] = OrderedDict()  # with their bytes
         self._bad: dict[str, tuple[float, Exception]] = {}  # until when, and why
 
-    def find(self, card: ModelCard) -> Warm | None:
+    def find(self, card: ModelCard) -> Engine | None:
         """The version where it is in memory; answers at once."""
         key = _key(card)
         with self._lock:
@@ -43,7 +33,7 @@ class Engines:
             self._warm.move_to_end(key)
             return self._warm[key][0]
 
-    def open(self, card: ModelCard) -> Warm:
+    def open(self, card: ModelCard) -> Engine:
         """The version, loaded where need be, which takes a second.
 
         Raises:
@@ -54,18 +44,18 @@ class Engines:
             known = self.find(card)
             if known is not None:
                 return known
-            warm, size = self._load(card), MEMORY_FACTOR * card.weights_bytes
+            engine, size = self._load(card), MEMORY_FACTOR * card.weights_bytes
             with self._lock:
                 while self._warm and self._held() + size > self.max_bytes:
                     self._warm.popitem(last=False)
-                self._warm[_key(card)] = warm, size
-            return warm
+                self._warm[_key(card)] = engine, size
+            return engine
 
     def _held(self) -> int:
         """Bytes that the loaded versions take, by estimate."""
         return sum(size for _, size in self._warm.values())
 
-    def _load(self, card: ModelCard) -> Warm:
+    def _load(self, card: ModelCard) -> Engine:
         """From storage, unless the weights there were found bad a moment ago."""
         key = _key(card)
         if key in self._bad:
@@ -77,8 +67,7 @@ class Engines:
         except (WeightsDamaged, CheckpointError) as found:
             self._bad[key] = time.monotonic() + QUARANTINE_S, found
             raise
-        config = generator.config
-        return Warm(open_engine(generator), config.z_dim, config.resolution)
+        return open_engine(generator)
 
 
 def _key(card: ModelCard) -> str:

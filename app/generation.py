@@ -16,8 +16,7 @@ from app.dependencies import SamplerDep
 from app.errors import Problem
 from app.sampling import Sampler
 from app.schemas import MAX_SYNCHRONOUS_IMAGES, GenerateRequest, Timing
-from models.engine import Pixels
-from models.images import Provenance
+from models.images import Pixels, Provenance
 from models.rendering import Rendering, render
 from worker.generating import MANIFEST, labels_of
 from worker.image_options import ImageOptions
@@ -98,7 +97,7 @@ async def generate_images(
         card=card,
         files=files,
         rendering=rendering,
-        side=rendering.side or order.warm.resolution,
+        side=rendering.side or order.engine.config.resolution,
         timing=Timing(
             queue_ms=round(1000 * order.queue_s, 2),
             compute_ms=round(1000 * order.compute_s, 2),

@@ -88,10 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = Metrics()
     registry = Registry(storage)
     app.state.resolver = Resolver(registry, settings.default_model)
-    app.state.sampler = Sampler(
-        Engines(registry, settings.max_model_bytes),
-        Batcher(torch.get_num_threads(), settings.max_queue, app.state.metrics),
-    )
+    app.state.sampler = _sampler(registry, settings, app.state.metrics)
     app.state.importer = Importer(
         Bounds(
             memory_bytes=settings.max_import_bytes,
@@ -106,6 +103,11 @@ def create_app(settings: Settings) -> FastAPI:
     docs.install(app)
     _add_middleware(app, settings)
     return app
+
+
+def _sampler(registry: Registry, settings: Settings, metrics: Metrics) -> Sampler:
+    engines = Engines(registry, settings.max_model_bytes)
+    return Sampler(engines, Batcher(torch.get_num_threads(), settings.max_queue, metrics))
 
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:

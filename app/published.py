@@ -27,9 +27,9 @@ PublishDep = Annotated[Publish, Depends(publish)]
 
 def publisher(request: Request, settings: Settings, links: Links) -> Publish:
     """What `publish` gives to a route."""
-    base = settings.public_url or str(request.base_url)
 
     def store(generated: Generated, group: str) -> list[str]:
+        base = settings.public_url or str(request.base_url)
         suffix = generated.rendering.image_format
 
         def link(index: int) -> str:

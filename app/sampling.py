@@ -7,7 +7,7 @@ from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
 from app.batching import Batcher, Finish, Order
-from app.engines import Engines, Warm
+from app.engines import Engines
 from app.errors import CLIENT_GONE, Problem
 from worker.model_versions import ModelCard
 
@@ -20,16 +20,6 @@ class Sampler:
     def __init__(self, engines: Engines, batcher: Batcher) -> None:
         self.engines = engines
         self.batcher = batcher
-
-    async def open(self, card: ModelCard) -> Warm:
-        """The version, warm.
-
-        Raises:
-            WeightsDamaged: the stored weights are not what was registered.
-            CheckpointError: they cannot be read.
-        """
-        warm = self.engines.find(card)
-        return await run_in_threadpool(self.engines.open, card) if warm is None else warm
 
     async def sample(
         self,
@@ -44,12 +34,15 @@ class Sampler:
         Raises:
             Problem: 429, too many images wait already; 499, the client has left, and what was not
                 computed yet is not.
+            WeightsDamaged, CheckpointError: as `Engines.open`.
         """
-        warm = await self.open(card)
+        engine = self.engines.find(card)
+        if engine is None:
+            engine = await run_in_threadpool(self.engines.open, card)
         order = Order(
             model=card.name,
             version=card.version,
-            warm=warm,
+            engine=engine,
             seeds=[seed for seed, _ in images],
             labels=[label for _, label in images],
             truncation=truncation,

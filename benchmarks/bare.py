@@ -31,15 +31,6 @@ AS_IT_IS = Rendering()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loaded:
-    """The model as the service holds it."""
-
-    engine: Engine
-    z_dim: int
-    categories: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Bare:
     """The limit."""
 
@@ -49,12 +40,12 @@ class Bare:
     p99_ms: float
 
 
-def bare(model: Loaded, seconds: float) -> Bare:
+def bare(engine: Engine, seconds: float) -> Bare:
     """Measure for about this long."""
     part = seconds / (len(BATCHES) + 1)
-    rates = {batch: _images_per_s(model, batch, part) for batch in BATCHES}
+    rates = {batch: _images_per_s(engine, batch, part) for batch in BATCHES}
     best = max(rates, key=lambda batch: rates[batch])
-    latencies = _latencies(model, part)
+    latencies = _latencies(engine, part)
     return Bare(
         images_per_s=rates[best],
         batch=best,
@@ -63,25 +54,25 @@ def bare(model: Loaded, seconds: float) -> Bare:
     )
 
 
-def _finished(model: Loaded, seeds: Sequence[int]) -> None:
+def _finished(engine: Engine, seeds: Sequence[int]) -> None:
     """All that an answer needs but its HTTP."""
-    labels = torch.tensor([seed % model.categories for seed in seeds])
-    images = model.engine(latents(seeds, model.z_dim), labels)
+    labels = torch.tensor([seed % engine.config.categories for seed in seeds])
+    images = engine(latents(seeds, engine.config.z_dim), labels)
     for pixels, seed in zip(images, seeds, strict=True):
         origin = Provenance(model="bare", version=1, seed=seed)
         base64.b64encode(render(pixels, AS_IT_IS, origin)).decode()
 
 
-def _images_per_s(model: Loaded, batch: int, seconds: float) -> float:
+def _images_per_s(engine: Engine, batch: int, seconds: float) -> float:
     """On all cores."""
     batches = count()
-    _finished(model, range(batch))
+    _finished(engine, range(batch))
 
     def work() -> int:
         made = 0
         while time.perf_counter() < end:
             first = batch * next(batches)
-            _finished(model, range(first, first + batch))
+            _finished(engine, range(first, first + batch))
             made += batch
         return made
 
@@ -92,14 +83,14 @@ def _images_per_s(model: Loaded, batch: int, seconds: float) -> float:
     return made / (time.perf_counter() - began)
 
 
-def _latencies(model: Loaded, seconds: float) -> list[float]:
+def _latencies(engine: Engine, seconds: float) -> list[float]:
     """Seconds of single images, one after the other, sorted."""
-    _finished(model, [0])
+    _finished(engine, [0])
     taken: list[float] = []
     end = time.perf_counter() + seconds
     while not taken or time.perf_counter() < end:
         began = time.perf_counter()
-        _finished(model, [len(taken)])
+        _finished(engine, [len(taken)])
         taken.append(time.perf_counter() - began)
     return sorted(taken)
 
@@ -111,12 +102,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5)
     options = parser.parse_args()
     model = load_model(options.weights.read_bytes(), torch.device("cpu"))
-    loaded = Loaded(
-        engine=open_engine(model.generator),
-        z_dim=model.generator.config.z_dim,
-        categories=len(model.categories),
-    )
-    print(json.dumps(asdict(bare(loaded, options.seconds))))
+    print(json.dumps(asdict(bare(open_engine(model.generator), options.seconds))))
 
 
 if __name__ == "__main__":

@@ -11,18 +11,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import cast
 
 import httpx
 import numpy as np
-import torch
 from PIL import Image
 
 from benchmarks.peers.common import PORT, WEIGHTS
-from models.checkpoint import Model, load_model, save_model
-from models.gan import Generator, Resolution
+from models.checkpoint import Model, load_model
 from models.images import encode, to_pixels
-from models.presets import preset_config
 from models.sample import sample
 from tests.processes import children
 from tests.service import Service, free_port
@@ -83,22 +79,6 @@ class Server:
         """
         for _ in range(SETTLING):
             httpx.post(f"{self.url}/generate", json=_body(), timeout=SETTLE_S).raise_for_status()
-
-
-def random_weights(resolution: int) -> bytes:
-    """A model of the preset `balanced` that has learnt nothing but the scale of its own features.
-
-    Without it batch norm would leave the images without contrast, which PNG packs unduly fast.
-    """
-    torch.manual_seed(resolution)
-    side = cast(Resolution, resolution)
-    config = preset_config("balanced", side, 1 if side == 32 else 3, len(CATEGORIES))
-    generator = Generator(config)
-    with torch.no_grad():
-        for _ in range(50):
-            labels = torch.randint(config.categories, (32,))
-            generator.train()(torch.randn(32, config.z_dim), labels)
-    return save_model(generator, CATEGORIES)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from statistics import median
 
 import torch
 
+from benchmarks.engines import random_generator
 from benchmarks.measure import machine
 from benchmarks.servers import (
     CATEGORIES,
@@ -33,11 +34,10 @@ from benchmarks.servers import (
     Server,
     check,
     peer,
-    random_weights,
     vitrine,
 )
 from benchmarks.wrk import Wrk
-from models.checkpoint import load_model
+from models.checkpoint import load_model, save_model
 from tests.processes import resident_bytes
 
 OURS, BARE, FASTAPI = "vitrine", "bare", "fastapi"
@@ -66,7 +66,7 @@ class Bench:
         self.resolution, self.options = resolution, options
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self.weights = folder / "model.safetensors"
-        self.weights.write_bytes(random_weights(resolution))
+        self.weights.write_bytes(save_model(random_generator("balanced", resolution), CATEGORIES))
         self.wrk = Wrk(folder, CATEGORIES)
         self.model = load_model(self.weights.read_bytes(), torch.device("cpu"))
         self.servers = {OURS: stack.enter_context(vitrine(folder, self.weights))}

@@ -15,17 +15,15 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from models.engine_cuda import CudaGraphEngine
 from models.engine_onnx import OnnxEngine
-from models.gan import Generator
+from models.gan import GanConfig, Generator
+from models.images import Pixels
 from models.sample import latents, one_by_one
 
 logger = logging.getLogger(__name__)
-
-Pixels = NDArray[np.uint8]
 
 CHECK_SEED = 2**44  # no scored or searched image is near
 CHECKED = 3  # images
@@ -36,6 +34,7 @@ class Engine(Protocol):
     """A generator's fast path; any number of threads may call it."""
 
     name: str
+    config: GanConfig
     batch: int  # images at once that pay; a call takes no more
 
     def __call__(self, z: Tensor, labels: Tensor) -> Pixels:
@@ -49,6 +48,7 @@ class NetworkEngine:
     batch = 1
 
     def __init__(self, generator: Generator) -> None:
+        self.config = generator.config
         self._generator = generator
 
     def __call__(self, z: Tensor, labels: Tensor) -> Pixels:
@@ -63,16 +63,16 @@ def open_engine(generator: Generator) -> Engine:
         kinds = (CudaGraphEngine.in_half, CudaGraphEngine)
     for kind in kinds:
         engine = kind(generator)
-        if agrees(engine, network, generator.config.z_dim):
+        if agrees(engine, network):
             return engine
         logger.warning("%s computes other images than the network; it is not used", engine.name)
     return network
 
 
-def agrees(engine: Engine, network: Engine, z_dim: int) -> bool:
+def agrees(engine: Engine, network: Engine) -> bool:
     """Whether an engine's images are the network's, and its bits the same in any company."""
     count = max(engine.batch, CHECKED)
-    z = latents(range(CHECK_SEED, CHECK_SEED + count), z_dim)
+    z = latents(range(CHECK_SEED, CHECK_SEED + count), engine.config.z_dim)
     labels = torch.zeros(count, dtype=torch.int64)
     wanted = network(z[:CHECKED], labels[:CHECKED]).astype(np.int16)
     alone = [engine(z[i : i + 1], labels[i : i + 1])[0] for i in range(CHECKED)]

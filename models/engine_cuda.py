@@ -27,18 +27,19 @@ class CudaGraphEngine:
 
     @torch.inference_mode()
     def __init__(self, generator: Generator, dtype: torch.dtype = torch.float32) -> None:
+        self.config = generator.config
         device = generator.stem.weight.device
         self._lock = threading.Lock()
         network = copy.deepcopy(generator).to(dtype)
         # The shape overload of Module.to is missing from torch's annotations.
         layout = {"memory_format": torch.channels_last}
         self._network = network.to(**layout)  # type: ignore[call-overload]
-        self._z = torch.zeros(SLOTS, generator.config.z_dim, device=device, dtype=dtype)
+        self._z = torch.zeros(SLOTS, self.config.z_dim, device=device, dtype=dtype)
         self._labels = torch.zeros(SLOTS, dtype=torch.int64, device=device)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            self.batch = min(self._alike(z) for z in latents(range(TRIED), self._z.shape[1]))
+            self.batch = min(self._alike(z) for z in latents(range(TRIED), self.config.z_dim))
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
         # Other threads may allocate meanwhile.

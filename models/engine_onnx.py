@@ -31,6 +31,7 @@ class OnnxEngine:
     batch = 8  # more gains nothing, and takes longer until the first of them is there
 
     def __init__(self, generator: Generator) -> None:
+        self.config = generator.config
         options = SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         model = exported(generator)
@@ -59,7 +60,7 @@ def exported(generator: Generator) -> bytes:
     labels = torch.zeros(2, dtype=torch.int64)
     file = io.BytesIO()
     with warnings.catch_warnings():
-        # This exporter is being replaced, by one that takes ten times as long.
+        # This exporter is being replaced, by one that needs onnxscript.
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             _Served(generator).eval(),

@@ -213,10 +213,10 @@ def _images(
 
 def _sampled(model: Model, order: Order, pending: Sequence[int]) -> Iterator[Pixels]:
     """The pixels of those images, in their order."""
-    engine, z_dim = open_engine(model.generator), model.generator.config.z_dim
+    engine = open_engine(model.generator)
     for start in range(0, len(pending), engine.batch):
         batch = pending[start : start + engine.batch]
-        z = latents([order.seed + i for i in batch], z_dim, order.truncation)
+        z = latents([order.seed + i for i in batch], engine.config.z_dim, order.truncation)
         yield from engine(z, torch.tensor([order.labels[i] for i in batch]))
 
 

@@ -27,7 +27,8 @@ def bearer(key: str) -> dict[str, str]:
 @pytest.fixture
 def guarded(serve: Serve) -> TestClient:
     """A service with a key for each scope."""
-    keys = ",".join([entry("generate", "shop-key"), entry("generate+manage", "owner-key")])
+    scopes = {"shop-key": "generate", "owner-key": "generate+manage", "watch-key": "metrics"}
+    keys = ",".join(entry(scope, key) for key, scope in scopes.items())
     return serve(api_key_hashes=keys)
 
 
@@ -57,6 +58,8 @@ def test_a_key_opens_what_its_scopes_say(guarded: TestClient) -> None:
     assert guarded.get("/models", headers=shop).status_code == 200
     assert guarded.get("/jobs", headers=owner).status_code == 200
     assert_problem(guarded.get("/jobs", headers=shop), 403, "forbidden")
+    watcher = bearer("watch-key")
+    assert_problem(guarded.post("/generate", json={}, headers=watcher), 403, "forbidden")
     alias = "/models/fashion-mnist/aliases/production"
     response = guarded.put(alias, json={"version": 1}, headers=shop)
     assert_problem(response, 403, "forbidden")

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from app.batching import Batcher, Order
-from app.engines import Warm
 from app.errors import Problem
 from app.metrics import Metrics
-from models.engine import Pixels
+from models.gan import GanConfig
+from models.images import Pixels
 
 Z_DIM = 4
 
@@ -23,6 +23,7 @@ class Gated:
     """An engine that says what it was given, and computes when it is let."""
 
     name = "gated"
+    config = GanConfig(z_dim=Z_DIM)
     batch = 8
 
     def __init__(self) -> None:
@@ -42,11 +43,10 @@ class Gated:
 
 
 def order(engine: Gated, model: str = "a", n: int = 1, label: int = 0) -> Order:
-    warm = Warm(engine=engine, z_dim=Z_DIM, resolution=2)
     return Order(
         model=model,
         version=1,
-        warm=warm,
+        engine=engine,
         seeds=range(n),
         labels=[label] * n,
         truncation=1.0,

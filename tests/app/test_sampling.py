@@ -5,7 +5,7 @@ import torch
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from app.engines import Engines
+from app.engines import MEMORY_FACTOR, Engines
 from app.sampling import Sampler
 from models.card import Json
 from models.checkpoint import save_model
@@ -94,7 +94,7 @@ def other_version(registry: Registry, name: str) -> ModelCard:
 
 def test_the_model_longest_unused_leaves_memory(registry: Registry) -> None:
     first, second, third = (other_version(registry, name) for name in ("one", "two", "three"))
-    size = 8 * first.weights_bytes
+    size = MEMORY_FACTOR * first.weights_bytes
     engines = Engines(registry, max_bytes=2 * size)
     for card in (first, second, first, third):
         engines.open(card)

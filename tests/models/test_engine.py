@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.engine import Engine, NetworkEngine, Pixels, agrees, open_engine
+from models.engine import Engine, NetworkEngine, agrees, open_engine
 from models.engine_cuda import alike
 from models.engine_onnx import OnnxEngine
 from models.gan import GanConfig, Generator, Resolution
+from models.images import Pixels
 from models.presets import preset_config, preset_recipe
 from models.sample import latents, sample
 from models.search_space import Architecture, build
@@ -85,6 +86,7 @@ class Faulty:
     batch = 4
 
     def __init__(self, network: Engine, error: int, *, by_company: bool) -> None:
+        self.config = network.config
         self.network, self.error, self.by_company = network, error, by_company
 
     def __call__(self, z: Tensor, labels: Tensor) -> Pixels:
@@ -96,10 +98,10 @@ def test_an_engine_that_errs_or_minds_its_company_is_not_used() -> None:
     config = GanConfig(resolution=28, z_dim=8, generator_width=8)
     network = NetworkEngine(generator_of(config))
     halved = Faulty(network, 0, by_company=False)  # as wrong as the network's double
-    assert agrees(halved, halved, config.z_dim)
-    assert agrees(Faulty(network, 1, by_company=False), halved, config.z_dim)
-    assert not agrees(Faulty(network, 2, by_company=False), halved, config.z_dim)
-    assert not agrees(Faulty(network, 1, by_company=True), halved, config.z_dim)
+    assert agrees(halved, halved)
+    assert agrees(Faulty(network, 1, by_company=False), halved)
+    assert not agrees(Faulty(network, 2, by_company=False), halved)
+    assert not agrees(Faulty(network, 1, by_company=True), halved)
 
 
 def test_where_no_engine_agrees_the_network_computes(
