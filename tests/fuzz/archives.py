@@ -39,7 +39,9 @@ def zipped(members: dict[str, bytes], packing: int = zipfile.ZIP_STORED) -> byte
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", packing) as archive:
         for name, content in members.items():
-            archive.writestr(name, content)
+            member = zipfile.ZipInfo(name)  # of one date: the clock must not change the bytes
+            member.compress_type = packing
+            archive.writestr(member, content)
     return file.getvalue()
 
 
