@@ -21,14 +21,7 @@ FORMATS: dict[str, ImageFormat] = {media_type: name for name, media_type in MEDI
 
 def form_of(accept: str, request: GenerateRequest, *, later: bool) -> str:
     """The media type of the answer; raises Problem (406) where the client takes none of ours."""
-    offered = [JSON_TYPE]
-    if not later:
-        if request.n == 1:
-            # Where the body names no format, the header alone decides.
-            named = "output_format" in request.model_fields_set
-            offered += [MEDIA_TYPES[request.output_format]] if named else FORMATS
-        offered.append(ZIP_TYPE)
-    form = preferred(accept, offered)
+    form = preferred(accept, (JSON_TYPE,) if later else _offered(request))
     if form is None:
         raise Problem(
             406,
@@ -38,10 +31,26 @@ def form_of(accept: str, request: GenerateRequest, *, later: bool) -> str:
     return form
 
 
+def _offered(request: GenerateRequest) -> tuple[str, ...]:
+    if request.n > 1:
+        return JSON_TYPE, ZIP_TYPE
+    # Where the body names no format, the header alone decides.
+    named = "output_format" in request.model_fields_set
+    images = (MEDIA_TYPES[request.output_format],) if named else FORMATS
+    return JSON_TYPE, *images, ZIP_TYPE
+
+
 async def answer(
-    request: GenerateRequest, card: ModelCard, form: str, make: MakeImages, publish: Publish
+    request: GenerateRequest,
+    card: ModelCard,
+    form: str,
+    make: MakeImages,
+    publish: Publish | None = None,
 ) -> Response:
-    """Make the images and wrap them; raises Problem where they cannot be had."""
+    """Make the images and wrap them; raises Problem where they cannot be had.
+
+    `publish` is only needed for what is to be answered with URLs.
+    """
     if form in FORMATS:
         request = request.model_copy(update={"output_format": FORMATS[form]})
     check_options(request, card)
@@ -53,6 +62,7 @@ async def answer(
     gen_id = new_id("gen")
     urls = None
     if request.response_format == "url":
+        assert publish is not None
         urls = await run_in_threadpool(publish, generated, gen_id)
     whole = GenerateResponse(
         id=gen_id,

@@ -4,10 +4,12 @@ JSON is stricter here than Python's parser: duplicate keys, NaN, deep nesting, l
 NUL characters have no one meaning in the systems behind us. Bodies are bounded while they arrive.
 """
 
+import asyncio
 import json
+import re
+import time
 from typing import Any, NoReturn
 
-import anyio
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,6 +19,7 @@ from app.errors import Answer, Problem, problem_response
 MAX_NESTING = 32
 SILENCE_S = 20.0  # between two pieces of a body
 LEAST_RATE = 100  # bytes a second of a body that takes longer than that in all
+UNUSABLE = re.compile("[\0\ud800-\udfff]")
 UPLOADS = frozenset({"/datasets"})  # paths that take multipart/form-data; all others take JSON
 
 
@@ -42,7 +45,7 @@ class BodyLimits:
                 body = await _read(bounded)
                 if body:
                     check_json(body, headers.get("content-type", ""))
-                bounded = _replay(body, receive)
+                bounded = replay(body, receive)
         except Problem as problem:
             answer = Answer(problem.status_code, problem.code, problem.detail)
             response = problem_response(Request(scope), answer)
@@ -121,7 +124,7 @@ def _check_value(value: Any, depth: int) -> None:
 
 
 def _check_text(text: str) -> None:
-    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+    if UNUSABLE.search(text):
         raise Problem(
             422, "invalid_request", "Text must not hold NUL characters or lone surrogates."
         )
@@ -131,21 +134,28 @@ def _too_deep() -> Problem:
     return Problem(400, "malformed_json", f"JSON is nested deeper than {MAX_NESTING} levels.")
 
 
+def _too_slow() -> Problem:
+    return Problem(408, "too_slow", "The body came too slowly; send it again.")
+
+
 def _too_large(limit: int) -> Problem:
     return Problem(413, "body_too_large", f"The body may have at most {limit} bytes.")
 
 
 def _bounded(receive: Receive, limit: int) -> Receive:
     received = 0
-    began = anyio.current_time()
+    began = time.monotonic()
 
     async def bounded() -> Message:
         nonlocal received
-        with anyio.move_on_after(SILENCE_S) as waiting:
-            message = await receive()
-        took = anyio.current_time() - began
-        if waiting.cancelled_caught or (took > SILENCE_S and received / took < LEAST_RATE):
-            raise Problem(408, "too_slow", "The body came too slowly; send it again.")
+        try:
+            async with asyncio.timeout(SILENCE_S):
+                message = await receive()
+        except TimeoutError:
+            raise _too_slow() from None
+        took = time.monotonic() - began
+        if took > SILENCE_S and received / took < LEAST_RATE:
+            raise _too_slow()
         received += len(message.get("body", b""))
         if received > limit:
             raise _too_large(limit)
@@ -166,7 +176,8 @@ async def _read(receive: Receive) -> bytes:
             return b"".join(parts)
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
+def replay(body: bytes, receive: Receive) -> Receive:
+    """A body that has been read, to be read again."""
     replayed = False
 
     async def replay() -> Message:

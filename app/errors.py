@@ -147,7 +147,7 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, _domain_error)
     app.add_exception_handler(DatasetError, _dataset_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
-    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(Exception, _fault)
 
 
@@ -208,7 +208,8 @@ async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
     return problem_response(request, answer, items)
 
 
-async def _http_error(request: Request, error: Exception) -> JSONResponse:
+async def http_error(request: Request, error: Exception) -> JSONResponse:
+    """The answer to a problem, or to an error of the framework's."""
     assert isinstance(error, HTTPException)
     if error.status_code == 405 and (methods := methods_of(request.app, request.url.path)):
         return _wrong_method(request, methods)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Request
+from starlette.types import Receive
 
 from app.dependencies import SamplerDep
 from app.errors import Problem
@@ -56,14 +57,14 @@ MakeImages = Callable[[GenerateRequest, ModelCard, Rendering], Awaitable[Generat
 
 async def images_for(client: Request, sampler: SamplerDep) -> MakeImages:
     """Makes the images of a request, of one version, as long as the client waits for them."""
-    return partial(generate_images, client, sampler)
+    return partial(generate_images, client.receive, sampler)
 
 
 ImagesDep = Annotated[MakeImages, Depends(images_for)]
 
 
 async def generate_images(
-    client: Request,
+    receive: Receive,
     sampler: Sampler,
     request: GenerateRequest,
     card: ModelCard,
@@ -86,7 +87,7 @@ async def generate_images(
         return render(pixels, rendering, origin)
 
     images = list(zip(seeds, labels, strict=True))
-    order = await sampler.sample(card, images, request.truncation, finish, client)
+    order = await sampler.sample(card, images, request.truncation, finish, receive)
     files = [
         GeneratedFile(
             index=index, seed=seed, category=card.categories[label], content=order.files[index]

@@ -8,6 +8,7 @@ page of another origin that posts here says so in Origin.
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -18,6 +19,7 @@ from app.errors import Answer, problem_response
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 HOST = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
+MOST_REMEMBERED = 100  # names; a service has few, and clients can send any
 PROBES = "/health/"  # Kubernetes asks for a pod by its address
 
 
@@ -47,6 +49,7 @@ class Hosts:
         self.app = app
         self.allowed = frozenset(allowed)
         self.keyless = keyless
+        self.knows = lru_cache(MOST_REMEMBERED)(self._knows)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = None if scope["type"] != "http" else self.refusal(scope)
@@ -76,7 +79,7 @@ class Hosts:
             return None
         return Answer(403, "foreign_origin", "Pages of another origin may not write here.")
 
-    def knows(self, host: str) -> bool:
+    def _knows(self, host: str) -> bool:
         """Whether a Host header, with any port, names this service."""
         name = re.sub(r":[0-9]*$", "", host.lower()).removesuffix(".")
         parents = (name[dot.start() :] for dot in re.finditer(r"\.", name))

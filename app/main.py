@@ -1,5 +1,6 @@
 """The application: what it opens, and what it is put together from."""
 
+import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from app.event_stream import QUIET_S
 from app.hosts import Hosts, allowed_hosts
 from app.metrics import Metrics
 from app.observe import Observe
+from app.quick import Quick
 from app.rate_limits import RateLimits
 from app.request_id import RequestId
 from app.resolving import Resolver
@@ -113,6 +115,7 @@ def _sampler(registry: Registry, settings: Settings, metrics: Metrics) -> Sample
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """From the innermost to the outermost."""
     keys: ApiKeys = app.state.api_keys
+    app.add_middleware(Quick, state=app.state)
     app.add_middleware(
         BodyLimits,
         max_json_bytes=settings.max_body_bytes,
@@ -130,6 +133,9 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await anyio.to_thread.run_sync(_warm_up, app)
+    # What is loaded by now stays. To look through it for garbage would stop every request for a
+    # third of a second, every few thousand of them.
+    gc.freeze()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_look_after, app.state.queue)
         tasks.start_soon(app.state.deliverer.run)
@@ -137,6 +143,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.importer.close()
         await anyio.to_thread.run_sync(app.state.sampler.batcher.close)
         tasks.cancel_scope.cancel()
+    gc.unfreeze()
     await app.state.async_redis.aclose()
     await app.state.limits_redis.aclose()
 

@@ -7,6 +7,7 @@ concerns jobs comes from Redis at the moment of the question: workers may be any
 
 import os
 from collections.abc import Iterator
+from functools import cache
 
 from prometheus_client import (
     CollectorRegistry,
@@ -74,11 +75,13 @@ class Metrics:
             registry=registry,
         )
         self._models: set[str] = set()
+        self._series = cache(self._series_of)
 
     def answered(self, method: str, route: str, status: int, duration_s: float) -> None:
         """A request has got its whole answer."""
-        self.requests.labels(method, route, str(status)).inc()
-        self.request_seconds.labels(method, route).observe(duration_s)
+        requests, seconds = self._series(method, route, status)
+        requests.inc()
+        seconds.observe(duration_s)
 
     def waited(self, queue_s: float, encode_s: float) -> None:
         """A generate request has got its images."""
@@ -92,6 +95,13 @@ class Metrics:
         self.images.labels(model if model in self._models else "others").inc(images)
         self.batch_images.observe(images)
         self.compute_seconds.observe(compute_s)
+
+    def _series_of(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+        """Where a request is counted; looking it up by labels takes longer than counting."""
+        return (
+            self.requests.labels(method, route, str(status)),
+            self.request_seconds.labels(method, route),
+        )
 
     def exposition(self, figures: Figures | None) -> bytes:
         """All that is known, in Prometheus's text format; `figures` None where Redis is away."""

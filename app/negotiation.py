@@ -1,9 +1,13 @@
 """Which representation a client wants, by its `Accept` header (RFC 9110, section 12.5.1)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from functools import lru_cache
+
+MOST_REMEMBERED = 200  # headers; most clients send the same one each time
 
 
-def preferred(accept: str, offered: Sequence[str]) -> str | None:
+@lru_cache(MOST_REMEMBERED)
+def preferred(accept: str, offered: tuple[str, ...]) -> str | None:
     """The media type of those offered that the client likes best; None where it takes none.
 
     Of what it likes equally, the first; without the header, the first of all.

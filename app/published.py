@@ -9,8 +9,6 @@ from fastapi import Depends, Request
 
 from app.dependencies import LinksDep, SettingsDep
 from app.generation import Generated
-from worker.links import Links
-from worker.settings import Settings
 
 WRITERS = 8  # a store in the cloud takes a while for each file
 
@@ -19,17 +17,9 @@ Publish = Callable[[Generated, str], list[str]]
 
 async def publish(request: Request, settings: SettingsDep, links: LinksDep) -> Publish:
     """Stores images under an id of theirs; an absolute URL for each."""
-    return publisher(request, settings, links)
-
-
-PublishDep = Annotated[Publish, Depends(publish)]
-
-
-def publisher(request: Request, settings: Settings, links: Links) -> Publish:
-    """What `publish` gives to a route."""
+    base = settings.public_url or str(request.base_url)
 
     def store(generated: Generated, group: str) -> list[str]:
-        base = settings.public_url or str(request.base_url)
         suffix = generated.rendering.image_format
 
         def link(index: int) -> str:
@@ -40,3 +30,6 @@ def publisher(request: Request, settings: Settings, links: Links) -> Publish:
             return list(pool.map(link, range(len(generated.files))))
 
     return store
+
+
+PublishDep = Annotated[Publish, Depends(publish)]

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
-from fastapi import Request
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive
 
 from app.batching import Batcher, Finish, Order
 from app.engines import Engines
@@ -27,9 +27,11 @@ class Sampler:
         images: Sequence[tuple[int, int]],
         truncation: float,
         finish: Finish,
-        client: Request,
+        receive: Receive,
     ) -> Order:
         """All `images` of one version, each a seed and a category, finished.
+
+        `receive` tells when the client has left; its body was read before.
 
         Raises:
             Problem: 429, too many images wait already; 499, the client has left, and what was not
@@ -48,30 +50,41 @@ class Sampler:
             truncation=truncation,
             finish=finish,
         )
-        waiting = self.batcher.metrics.waiting
         self.batcher.submit(order)
-        with waiting.track_inprogress():
-            await self._done(order, client)
+        watch = _Watch(order, receive)
+        try:
+            with self.batcher.metrics.waiting.track_inprogress():
+                await order.done
+        except BaseException:
+            self.batcher.cancel(order)
+            raise
+        finally:
+            watch.end()
         self.batcher.metrics.waited(order.queue_s, order.encode_s)
         return order
 
-    async def _done(self, order: Order, client: Request) -> None:
-        """Wait for an order, while its client does."""
-        try:
-            await asyncio.wait({order.done}, timeout=PATIENT_S)
-            if not order.done.done():
-                gone = asyncio.ensure_future(_gone(client))
-                await asyncio.wait({order.done, gone}, return_when=asyncio.FIRST_COMPLETED)
-                gone.cancel()
-            if not order.done.done():
-                raise Problem(CLIENT_GONE, "client_gone", "Nobody waits for this any more.")
-            await order.done
-        finally:
-            if not order.done.done():
-                self.batcher.cancel(order)
 
+class _Watch:
+    """Ends an order when its client has left; begins when the order has taken a while."""
 
-async def _gone(client: Request) -> None:
-    """Until the client has left; its body was read before."""
-    while (await client.receive())["type"] != "http.disconnect":
-        pass
+    def __init__(self, order: Order, receive: Receive) -> None:
+        self.order = order
+        self.receive = receive
+        self._task: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(PATIENT_S, self._begin)
+
+    def end(self) -> None:
+        """Watch no longer."""
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _begin(self) -> None:
+        self._task = asyncio.ensure_future(self._gone())
+
+    async def _gone(self) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+        if not self.order.done.done():
+            problem = Problem(CLIENT_GONE, "client_gone", "Nobody waits for this any more.")
+            self.order.done.set_exception(problem)

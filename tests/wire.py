@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPResponse
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -44,6 +45,14 @@ def listening(app: ASGIApp) -> Iterator[int]:
 
 def connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), DEADLINE_S)
+
+
+def status(wire: socket.socket) -> int:
+    """Of the next answer, which is read to its end; it may come in pieces."""
+    with HTTPResponse(wire) as answer:
+        answer.begin()
+        answer.read()
+        return answer.status
 
 
 def received(wire: socket.socket, quiet_s: float) -> tuple[bytes, bool]:

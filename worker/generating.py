@@ -119,7 +119,7 @@ def rendering_of(options: ImageOptions) -> Rendering:
     """How a client wants the images."""
     compression = options.output_compression
     return Rendering(
-        enhancement=Enhancement(**options.enhance.model_dump()),
+        enhancement=Enhancement(**vars(options.enhance)),
         side=options.side,
         image_format=options.output_format,
         compression=Rendering.compression if compression is None else compression,

@@ -14,13 +14,10 @@ from app.deferred import DeferDep
 from app.dependencies import ResolverDep
 from app.generation import ImagesDep
 from app.published import PublishDep
-from app.quick import QuickRoute
 from app.schemas import GenerateRequest, GenerateResponse, JobView, derived
 from worker.requests import GenerateJob
 
-router = APIRouter(
-    tags=["generate"], dependencies=[Depends(require("generate"))], route_class=QuickRoute
-)
+router = APIRouter(tags=["generate"], dependencies=[Depends(require("generate"))])
 
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 RESPONSES: dict[int | str, dict[str, Any]] = {
