@@ -10,11 +10,11 @@ import re
 import time
 from typing import Any, NoReturn
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import Answer, Problem, problem_response
+from app.headers import RawHeaders, first_headers, text_of
 
 MAX_NESTING = 32
 SILENCE_S = 20.0  # between two pieces of a body
@@ -35,7 +35,7 @@ class BodyLimits:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS", "DELETE"):
             await self.app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
+        headers = first_headers(scope)
         upload = scope["path"] in UPLOADS
         limit = self.max_upload_bytes if upload else self.max_json_bytes
         bounded = _bounded(receive, limit)
@@ -44,7 +44,7 @@ class BodyLimits:
             if not upload:
                 body = await _read(bounded)
                 if body:
-                    check_json(body, headers.get("content-type", ""))
+                    check_json(body, text_of(headers, b"content-type"))
                 bounded = replay(body, receive)
         except Problem as problem:
             answer = Answer(problem.status_code, problem.code, problem.detail)
@@ -56,18 +56,18 @@ class BodyLimits:
         await self.app(scope, bounded, send)
 
 
-def check_headers(headers: Headers, limit: int, *, upload: bool) -> None:
+def check_headers(headers: RawHeaders, limit: int, *, upload: bool) -> None:
     """What can be refused before the body is read; raises Problem."""
-    if "content-length" in headers and "transfer-encoding" in headers:
+    if b"content-length" in headers and b"transfer-encoding" in headers:
         # Two servers in a row may each believe another one: request smuggling.
         raise Problem(400, "bad_request", "Send Content-Length or Transfer-Encoding, not both.")
-    if headers.get("content-encoding", "identity") != "identity":
+    if headers.get(b"content-encoding", b"identity") != b"identity":
         raise Problem(415, "unsupported_encoding", "Send the body uncompressed.")
-    declared = headers.get("content-length", "0")
+    declared = headers.get(b"content-length", b"0")
     if declared.isdigit() and int(declared) > limit:
         raise _too_large(limit)
-    media_type = _media_type(headers.get("content-type", "multipart/form-data"))
-    if upload and media_type != "multipart/form-data":
+    multipart = "multipart/form-data"
+    if upload and _media_type(text_of(headers, b"content-type", multipart)) != multipart:
         raise Problem(415, "unsupported_media_type", "Send multipart/form-data.")
 
 
@@ -76,9 +76,7 @@ def check_json(body: bytes, content_type: str) -> None:
     if _media_type(content_type) != "application/json":
         raise Problem(415, "unsupported_media_type", "Send application/json.")
     try:
-        value = json.loads(
-            body.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant
-        )
+        value = _DECODER.decode(body.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise Problem(400, "malformed_json", "The body is not valid UTF-8.") from error
     except json.JSONDecodeError as error:
@@ -105,6 +103,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _constant(name: str) -> NoReturn:
     raise Problem(422, "invalid_request", f"{name} is not a JSON number.")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
 
 
 def _check_value(value: Any, depth: int) -> None:

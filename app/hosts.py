@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import Answer, problem_response
+from app.headers import first_headers
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 HOST = re.compile(r"\*|(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]")
@@ -65,16 +65,15 @@ class Hosts:
         """Why a request is not served; None where it is."""
         if scope["path"].startswith(PROBES):
             return None
-        headers = Headers(scope=scope)
-        hosts = headers.getlist("host")
+        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
         if "*" not in self.allowed and not (len(hosts) == 1 and self.knows(hosts[0])):
             return Answer(
                 400, "bad_host", "This service has another name; see VITRINE_ALLOWED_HOSTS."
             )
-        origin = headers.get("origin")
-        if not self.keyless or origin is None or scope["method"] in READING:
+        origin = first_headers(scope).get(b"origin") if self.keyless else None
+        if origin is None or scope["method"] in READING:
             return None
-        scheme, _, place = origin.lower().partition("://")
+        scheme, _, place = origin.decode("latin-1").lower().partition("://")
         if scheme in ("http", "https") and [place] == [host.lower() for host in hosts]:
             return None
         return Answer(403, "foreign_origin", "Pages of another origin may not write here.")

@@ -51,6 +51,7 @@ from worker.storage import Storage, StorageError
 
 logger = logging.getLogger(__name__)
 
+YOUNG_OBJECTS = 20_000  # for each of which Python looks for garbage: those of many requests
 REDIS_PATIENCE_S = 1.0  # a client is told within 2 s that Redis is away
 DESCRIPTION = """\
 Learns a shop's own product photos and generates new product images from them.
@@ -136,6 +137,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     # What is loaded by now stays. To look through it for garbage would stop every request for a
     # third of a second, every few thousand of them.
     gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_look_after, app.state.queue)
         tasks.start_soon(app.state.deliverer.run)

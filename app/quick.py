@@ -4,7 +4,6 @@ A plain request is answered here. Whatever is not plain, and what is wrong, take
 that every error and every document is FastAPI's.
 """
 
-from collections.abc import Mapping
 from functools import partial
 
 from fastapi import Request, Response
@@ -17,13 +16,12 @@ from app.auth import find_key
 from app.body import replay
 from app.errors import ANSWERS, Problem, http_error
 from app.generation import generate_images
+from app.headers import RawHeaders, text_of
 from app.schemas import GenerateRequest
 
 PATH = "/generate"
 SCOPE = "generate"  # that a key needs
 UNUSUAL = (b"prefer", b"idempotency-key")  # headers
-
-RawHeaders = Mapping[bytes, bytes]
 
 
 class Quick:
@@ -53,7 +51,7 @@ class Quick:
         request = _plain(headers, body)
         if request is None:
             return None
-        accept = headers.get(b"accept", b"*/*").decode("latin-1")
+        accept = text_of(headers, b"accept", "*/*")
         make = partial(generate_images, receive, self.state.sampler)
         try:
             card = await self.state.resolver.find(request.model)
@@ -67,7 +65,7 @@ class Quick:
         """Whether the client needs no key, or has sent one of this scope."""
         if not self.state.api_keys:
             return True
-        scheme, _, sent = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+        scheme, _, sent = text_of(headers, b"authorization").partition(" ")
         key = find_key(self.state.api_keys, sent) if scheme.lower() == "bearer" else None
         return key is not None and SCOPE in key.scopes
 

@@ -3,9 +3,9 @@
 import re
 import secrets
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.headers import first_headers, text_of
 from worker import logs
 
 SANE = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
@@ -21,7 +21,7 @@ class RequestId:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        sent = Headers(scope=scope).get("x-request-id", "")
+        sent = text_of(first_headers(scope), b"x-request-id")
         request_id = sent if SANE.fullmatch(sent) else f"req_{secrets.token_hex(8)}"
         scope.setdefault("state", {})["request_id"] = request_id
         # Left set: what the server says of a fault, outside all middleware, is about it too.
