@@ -16,6 +16,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -34,11 +35,12 @@ SWITCH_S = 1e-4
 # Orders whose waiters are woken at once: each time, the event loop takes a core from a lane.
 TOLD_TOGETHER = 8
 
-Finish = Callable[[int, Pixels], bytes]  # the index of an image and its pixels, to a file
+File = TypeVar("File")
+Finish = Callable[[int, Pixels], File]  # the index of an image and its pixels, to a file
 
 
 @dataclass(eq=False, kw_only=True)
-class Order:
+class Order(Generic[File]):
     """The images that one request waits for."""
 
     model: str
@@ -47,14 +49,14 @@ class Order:
     seeds: Sequence[int]
     labels: Sequence[int]
     truncation: float
-    finish: Finish
+    finish: Finish[File]
     is_cancelled: bool = False
     queued: float = field(default_factory=time.perf_counter)
     queue_s: float = 0.0
     compute_s: float = 0.0  # of the forward passes that it took part in
     encode_s: float = 0.0
     taken: int = 0  # images
-    files: dict[int, bytes] = field(default_factory=dict)
+    files: dict[int, File] = field(default_factory=dict)
     done: asyncio.Future[None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -65,7 +67,8 @@ class Order:
         return len(self.seeds) - self.taken
 
 
-Batch = list[tuple[Order, int]]  # images, each by its order and its index there
+AnyOrder = Order[Any]
+Batch = list[tuple[AnyOrder, int]]  # images, each by its order and its index there
 
 
 class Batcher:
@@ -76,7 +79,7 @@ class Batcher:
         self.lanes = lanes
         self.max_images = max_images
         self.metrics = metrics
-        self._orders: OrderedDict[tuple[str, int], deque[Order]] = OrderedDict()
+        self._orders: OrderedDict[tuple[str, int], deque[AnyOrder]] = OrderedDict()
         self._waiting = 0  # images
         self._changed = threading.Condition()
         self._closed = False
@@ -87,7 +90,7 @@ class Batcher:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, order: Order) -> None:
+    def submit(self, order: AnyOrder) -> None:
         """Have the images of an order computed, until its `done`; raises Problem (429)."""
         with self._changed:
             if self._waiting + order.left > self.max_images:
@@ -96,7 +99,7 @@ class Batcher:
             self._waiting += order.left
             self._changed.notify(min(order.left, self.lanes))
 
-    def cancel(self, order: Order) -> None:
+    def cancel(self, order: AnyOrder) -> None:
         """Leave out what of an order no lane has taken."""
         key = (order.model, order.version)
         with self._changed:
@@ -186,7 +189,7 @@ class Batcher:
                 whole = []
         _tell(whole)
 
-    def _finish(self, order: Order, index: int, image: Pixels) -> bool:
+    def _finish(self, order: AnyOrder, index: int, image: Pixels) -> bool:
         """One image of an order, to a file; whether it is the last one."""
         began = time.perf_counter()
         file = order.finish(index, image)
@@ -201,7 +204,7 @@ class Batcher:
         _tell([order for order, _ in batch], error)
 
 
-def _tell(orders: Sequence[Order], error: Exception | None = None) -> None:
+def _tell(orders: Sequence[AnyOrder], error: Exception | None = None) -> None:
     """Wake those who wait for orders, all in one event loop."""
 
     def settle() -> None:

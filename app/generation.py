@@ -34,11 +34,7 @@ class GeneratedFile:
     seed: int
     category: str
     content: bytes
-
-    @property
-    def sha256(self) -> str:
-        """The file's digest, hex."""
-        return hashlib.sha256(self.content).hexdigest()
+    sha256: str  # of the content, hex
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,21 +78,22 @@ async def generate_images(
     seeds = range(first, first + request.n)
     labels = labels_of(first, request.wanted, card.categories)
 
-    def finish(index: int, pixels: Pixels) -> bytes:
+    def finish(index: int, pixels: Pixels) -> GeneratedFile:
         origin = Provenance(model=card.name, version=card.version, seed=seeds[index])
-        return render(pixels, rendering, origin)
+        content = render(pixels, rendering, origin)
+        return GeneratedFile(
+            index=index,
+            seed=seeds[index],
+            category=card.categories[labels[index]],
+            content=content,
+            sha256=hashlib.sha256(content).hexdigest(),
+        )
 
     images = list(zip(seeds, labels, strict=True))
     order = await sampler.sample(card, images, request.truncation, finish, receive)
-    files = [
-        GeneratedFile(
-            index=index, seed=seed, category=card.categories[label], content=order.files[index]
-        )
-        for index, (seed, label) in enumerate(images)
-    ]
     return Generated(
         card=card,
-        files=files,
+        files=[order.files[index] for index in range(request.n)],
         rendering=rendering,
         side=rendering.side or order.engine.config.resolution,
         timing=Timing(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive
 
-from app.batching import Batcher, Finish, Order
+from app.batching import AnyOrder, Batcher, File, Finish, Order
 from app.engines import Engines
 from app.errors import CLIENT_GONE, Problem
 from worker.model_versions import ModelCard
@@ -26,9 +26,9 @@ class Sampler:
         card: ModelCard,
         images: Sequence[tuple[int, int]],
         truncation: float,
-        finish: Finish,
+        finish: Finish[File],
         receive: Receive,
-    ) -> Order:
+    ) -> Order[File]:
         """All `images` of one version, each a seed and a category, finished.
 
         `receive` tells when the client has left; its body was read before.
@@ -41,7 +41,7 @@ class Sampler:
         engine = self.engines.find(card)
         if engine is None:
             engine = await run_in_threadpool(self.engines.open, card)
-        order = Order(
+        order: Order[File] = Order(
             model=card.name,
             version=card.version,
             engine=engine,
@@ -67,7 +67,7 @@ class Sampler:
 class _Watch:
     """Ends an order when its client has left; begins when the order has taken a while."""
 
-    def __init__(self, order: Order, receive: Receive) -> None:
+    def __init__(self, order: AnyOrder, receive: Receive) -> None:
         self.order = order
         self.receive = receive
         self._task: asyncio.Task[None] | None = None

@@ -6,7 +6,6 @@ image when nothing else is asked for.
 """
 
 import argparse
-import base64
 import json
 import os
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from pybase64 import b64encode_as_string
 
 from models.checkpoint import load_model
 from models.engine import Engine, open_engine
@@ -60,7 +60,7 @@ def _finished(engine: Engine, seeds: Sequence[int]) -> None:
     images = engine(latents(seeds, engine.config.z_dim), labels)
     for pixels, seed in zip(images, seeds, strict=True):
         origin = Provenance(model="bare", version=1, seed=seed)
-        base64.b64encode(render(pixels, AS_IT_IS, origin)).decode()
+        b64encode_as_string(render(pixels, AS_IT_IS, origin))
 
 
 def _images_per_s(engine: Engine, batch: int, seconds: float) -> float:

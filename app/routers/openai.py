@@ -1,10 +1,10 @@
 """OpenAI's image endpoint, for clients that speak it already."""
 
-import base64
 import time
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Depends
+from pybase64 import b64encode_as_string
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
@@ -83,7 +83,7 @@ async def create_images(
         urls = await run_in_threadpool(publish, generated, new_id("gen"))
     data = [
         ImageItem(
-            b64_json=base64.b64encode(file.content).decode() if urls is None else None,
+            b64_json=b64encode_as_string(file.content) if urls is None else None,
             url=None if urls is None else urls[file.index],
             revised_prompt=file.category,
         )

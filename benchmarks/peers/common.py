@@ -4,12 +4,12 @@ The work is the same as ours and done by the same functions, but in batches wher
 them: z from the seed, the generator, bytes, a PNG with its provenance, base64.
 """
 
-import base64
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from pybase64 import b64encode_as_string
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
@@ -62,7 +62,7 @@ class Painter:
         answers: list[Answer] = []
         for pixels, each in zip(images.permute(0, 2, 3, 1).numpy(), wanted, strict=True):
             origin = Provenance(model="peer", version=1, seed=each.seed)
-            content = base64.b64encode(encode(pixels, "png", provenance=origin)).decode()
+            content = b64encode_as_string(encode(pixels, "png", provenance=origin))
             answers.append(
                 {"data": [{"b64_json": content, "seed": each.seed, "category": each.category}]}
             )

@@ -42,7 +42,7 @@ class Gated:
         return np.repeat(labels.numpy().astype(np.uint8), 4).reshape(-1, 2, 2, 1)
 
 
-def order(engine: Gated, model: str = "a", n: int = 1, label: int = 0) -> Order:
+def order(engine: Gated, model: str = "a", n: int = 1, label: int = 0) -> Order[bytes]:
     return Order(
         model=model,
         version=1,
