@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.deadlines import Deadlines
 from app.errors import Answer, Problem, problem_response
 from app.headers import RawHeaders, first_headers, text_of
 
@@ -150,8 +151,7 @@ def _bounded(receive: Receive, limit: int) -> Receive:
     async def bounded() -> Message:
         nonlocal received
         try:
-            async with asyncio.timeout(SILENCE_S):
-                message = await receive()
+            message = await _soon(receive)
         except TimeoutError:
             raise _too_slow() from None
         took = time.monotonic() - began
@@ -163,6 +163,19 @@ def _bounded(receive: Receive, limit: int) -> Receive:
         return message
 
     return bounded
+
+
+_silences = Deadlines()
+
+
+async def _soon(receive: Receive) -> Message:
+    """The next message; raises TimeoutError where it does not come."""
+    async with asyncio.timeout(None) as limit:
+        silence = _silences.set(SILENCE_S, lambda: limit.reschedule(0))
+        try:
+            return await receive()
+        finally:
+            _silences.lift(silence)
 
 
 async def _read(receive: Receive) -> bytes:

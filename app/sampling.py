@@ -7,11 +7,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive
 
 from app.batching import AnyOrder, Batcher, File, Finish, Order
+from app.deadlines import Deadlines
 from app.engines import Engines
 from app.errors import CLIENT_GONE, Problem
 from worker.model_versions import ModelCard
 
-PATIENT_S = 0.05  # most requests are done by then, and need not be watched
+PATIENT_S = 0.25  # most requests are done by then, and need not be watched
 
 
 class Sampler:
@@ -20,6 +21,7 @@ class Sampler:
     def __init__(self, engines: Engines, batcher: Batcher) -> None:
         self.engines = engines
         self.batcher = batcher
+        self._deadlines = Deadlines()
 
     async def sample(
         self,
@@ -52,6 +54,7 @@ class Sampler:
         )
         self.batcher.submit(order)
         watch = _Watch(order, receive)
+        overdue = self._deadlines.set(PATIENT_S, watch.begin)
         try:
             with self.batcher.metrics.waiting.track_inprogress():
                 await order.done
@@ -59,28 +62,28 @@ class Sampler:
             self.batcher.cancel(order)
             raise
         finally:
+            self._deadlines.lift(overdue)
             watch.end()
         self.batcher.metrics.waited(order.queue_s, order.encode_s)
         return order
 
 
 class _Watch:
-    """Ends an order when its client has left; begins when the order has taken a while."""
+    """Ends an order when its client has left."""
 
     def __init__(self, order: AnyOrder, receive: Receive) -> None:
         self.order = order
         self.receive = receive
         self._task: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(PATIENT_S, self._begin)
+
+    def begin(self) -> None:
+        """Watch from now on."""
+        self._task = asyncio.ensure_future(self._gone())
 
     def end(self) -> None:
         """Watch no longer."""
-        self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
-
-    def _begin(self) -> None:
-        self._task = asyncio.ensure_future(self._gone())
 
     async def _gone(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":
