@@ -5,6 +5,7 @@ two different requests, keeps headers of any size, and loses what a client asks 
 that offers an upgrade.
 """
 
+from asyncio import Transport
 from typing import NoReturn
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -15,9 +16,13 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from app.coalescing import CoalescingTransport
+from app.deadlines import Deadline, Deadlines
+
 MAX_HEAD_BYTES = 64 * 1024  # of a request line and its headers; also of trailers
 MAX_WAITING = 100  # requests of one connection that wait for an earlier one's answer
 INVALID = "Invalid HTTP request received."
+_idle = Deadlines()  # of connections that wait for another request
 TOO_LARGE = f"The headers may have at most {MAX_HEAD_BYTES} bytes."
 
 
@@ -25,6 +30,7 @@ class StrictProtocol(HttpToolsProtocol):
     """Refuses what is ambiguous or too much, with a 4xx where that is the next answer due."""
 
     running: RequestResponseCycle | None = None  # `cycle` is the newest one, which may still wait
+    _idle: Deadline | None = None
     _head_begun = False
     _head_whole = False  # and the body has not all come
     _unused = 0  # bytes since the last that made a head whole or belonged to a body
@@ -40,6 +46,12 @@ class StrictProtocol(HttpToolsProtocol):
     def waits_for_a_head(self) -> bool:
         """Whether the client has begun one, or has its answer and sends something else."""
         return self._head_begun or (self.cycle is not None and self.cycle.response_complete)
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override] # as uvicorn's
+        """Begin."""
+        super().connection_made(transport)
+        self.coalescing = CoalescingTransport(transport, self.loop)
+        self.transport = self.coalescing  # type: ignore[assignment] # uvicorn calls no more of it
 
     def data_received(self, data: bytes) -> None:
         """Parse, within bounds."""
@@ -92,10 +104,19 @@ class StrictProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Start the next request; read on only if there is none."""
-        super().on_response_complete()
+        """Start the next request; read on only if there is none behind it."""
+        self.coalescing.flush()
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._idle = _idle.set(self.timeout_keep_alive, self.timeout_keep_alive_handler)
         if self.pipeline:
             self.flow.pause_reading()
+        else:
+            self.flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell all requests, of which uvicorn knows the newest."""
@@ -103,6 +124,12 @@ class StrictProtocol(HttpToolsProtocol):
         if self.answering and self.running is not None:
             _disconnect(self.running)
         self.pipeline.clear()
+        self._unset_keepalive_if_required()
+
+    def _unset_keepalive_if_required(self) -> None:
+        if self._idle is not None:
+            _idle.lift(self._idle)
+            self._idle = None
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self.running = cycle
