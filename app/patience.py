@@ -4,20 +4,17 @@ uvicorn closes connections that are idle between two requests, but waits for eve
 byte of one, and for the rest of headers that trickle in (the "slowloris" attack).
 """
 
-from asyncio import Transport
+from asyncio import TimerHandle, Transport
 
-from app.deadlines import Deadline, Deadlines
 from app.wire import StrictProtocol
 
 HEADERS_S = 10.0
-
-_deadlines = Deadlines()
 
 
 class ImpatientProtocol(StrictProtocol):
     """Closes a connection whose next request's headers have not all come in time."""
 
-    _limit: Deadline | None = None
+    _limit: TimerHandle | None = None
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override] # as uvicorn's
         """Begin to wait for the first request."""
@@ -41,7 +38,7 @@ class ImpatientProtocol(StrictProtocol):
         super().connection_lost(exc)
 
     def _wait(self) -> None:
-        self._limit = _deadlines.set(HEADERS_S, self._give_up)
+        self._limit = self.loop.call_later(HEADERS_S, self._give_up)
 
     def _give_up(self) -> None:
         """Close, but not while an earlier request of the connection is still being answered."""
@@ -53,5 +50,5 @@ class ImpatientProtocol(StrictProtocol):
 
     def _forget(self) -> None:
         if self._limit is not None:
-            _deadlines.lift(self._limit)
+            self._limit.cancel()
             self._limit = None

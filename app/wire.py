@@ -17,12 +17,10 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from app.coalescing import CoalescingTransport
-from app.deadlines import Deadline, Deadlines
 
 MAX_HEAD_BYTES = 64 * 1024  # of a request line and its headers; also of trailers
 MAX_WAITING = 100  # requests of one connection that wait for an earlier one's answer
 INVALID = "Invalid HTTP request received."
-_idle = Deadlines()  # of connections that wait for another request
 TOO_LARGE = f"The headers may have at most {MAX_HEAD_BYTES} bytes."
 
 
@@ -30,7 +28,6 @@ class StrictProtocol(HttpToolsProtocol):
     """Refuses what is ambiguous or too much, with a 4xx where that is the next answer due."""
 
     running: RequestResponseCycle | None = None  # `cycle` is the newest one, which may still wait
-    _idle: Deadline | None = None
     _head_begun = False
     _head_whole = False  # and the body has not all come
     _unused = 0  # bytes since the last that made a head whole or belonged to a body
@@ -104,19 +101,11 @@ class StrictProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Start the next request; read on only if there is none behind it."""
+        """Start the next request; read on only if there is none."""
         self.coalescing.flush()
-        self.server_state.total_requests += 1
-        if self.transport.is_closing():
-            return
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
-        else:
-            self._idle = _idle.set(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        super().on_response_complete()
         if self.pipeline:
             self.flow.pause_reading()
-        else:
-            self.flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell all requests, of which uvicorn knows the newest."""
@@ -124,12 +113,6 @@ class StrictProtocol(HttpToolsProtocol):
         if self.answering and self.running is not None:
             _disconnect(self.running)
         self.pipeline.clear()
-        self._unset_keepalive_if_required()
-
-    def _unset_keepalive_if_required(self) -> None:
-        if self._idle is not None:
-            _idle.lift(self._idle)
-            self._idle = None
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self.running = cycle
