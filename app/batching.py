@@ -162,7 +162,8 @@ class Batcher:
         began = time.perf_counter()
         first = batch[0][0]
         z_dim = first.engine.config.z_dim
-        z = torch.cat([latents([order.seeds[i]], z_dim, order.truncation) for order, i in batch])
+        z = latents([order.seeds[i] for order, i in batch], z_dim)
+        z *= torch.tensor([[order.truncation] for order, _ in batch])
         pixels = first.engine(z, torch.tensor([order.labels[i] for order, i in batch]))
         compute_s = time.perf_counter() - began
         self.metrics.computed(first.model, len(batch), compute_s)

@@ -15,11 +15,6 @@ from models.gan import Generator
 MAX_SEED = 2**63 - 1
 
 
-def latent(seed: int, z_dim: int) -> Tensor:
-    """The z of `seed`, float32 (Z,), standard normal; drawn on the CPU, so equal on any device."""
-    return torch.randn(z_dim, generator=torch.Generator().manual_seed(seed))
-
-
 def even_label(seed: int, categories: int) -> int:
     """The category an unconditioned request gets: consecutive seeds walk through all of them."""
     return seed % categories
@@ -44,7 +39,7 @@ def sample_batch(
     Full z (truncation 1), an eval-mode generator.
     """
     device = generator.stem.weight.device
-    z = torch.stack([latent(seed, generator.config.z_dim) for seed in seeds])
+    z = latents(seeds, generator.config.z_dim)
     parts = zip(z.split(batch_size), torch.tensor(labels).split(batch_size), strict=True)
     return torch.cat(
         [to_uint8(generator(part.to(device), to.to(device))).cpu() for part, to in parts]
@@ -52,8 +47,14 @@ def sample_batch(
 
 
 def latents(seeds: Sequence[int], z_dim: int, truncation: float = 1.0) -> Tensor:
-    """The z of each seed, float32 (N, Z), on the CPU; `truncation` in (0, 1] scales them."""
-    return torch.stack([latent(seed, z_dim) for seed in seeds]) * truncation
+    """The z of each seed, float32 (N, Z), standard normal; `truncation` in (0, 1] scales them.
+
+    Drawn on the CPU, and so equal for any device.
+    """
+    z, source = torch.empty(len(seeds), z_dim), torch.Generator()
+    for row, seed in zip(z.unbind(), seeds, strict=True):
+        row.normal_(generator=source.manual_seed(seed))
+    return z * truncation
 
 
 def sample(

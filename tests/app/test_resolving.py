@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from app.resolving import Resolver
-from worker.model_versions import NewVersion
+from worker.model_versions import ModelCard, NewVersion
 from worker.registry import PRODUCTION, ModelNotFound, Registry
 
 NAME = "fashion-mnist"
@@ -51,3 +51,81 @@ def test_what_is_not_there_is_not_remembered(registry: Registry, tiny_version: N
         asyncio.run(resolver.find("bags"))
     registry.register(NewVersion(**{**vars(tiny_version), "name": "bags"}))
     assert asyncio.run(resolver.find("bags")).name == "bags"
+
+
+def test_many_who_ask_at_once_are_one_question(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = counted(registry, monkeypatch)
+
+    async def scene() -> None:
+        resolver = Resolver(registry, NAME)
+        cards = await asyncio.gather(*(resolver.find(None) for _ in range(50)))
+        assert {card.version for card in cards} == {1}
+
+    asyncio.run(scene())
+    assert asked == [NAME]
+
+
+def test_nobody_waits_for_a_reference_that_is_in_use(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = counted(registry, monkeypatch)
+    monkeypatch.setattr("app.resolving.ASK_AGAIN_S", 60.0)
+    monkeypatch.setattr("app.resolving.REMEMBERED_S", 30.0)
+
+    async def scene() -> None:
+        resolver = Resolver(registry, NAME)
+        await resolver.find(None)
+        for _ in range(3):
+            found = resolver.find(None)
+            with pytest.raises(StopIteration):  # at once: it does not wait
+                found.send(None)
+        async with asyncio.timeout(10):
+            while len(asked) < 2:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(scene())
+    assert asked == [NAME, NAME]
+
+
+def test_an_answer_from_before_a_change_is_not_remembered(
+    registry: Registry, second: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolver = Resolver(registry, NAME)
+    resolve = registry.resolve
+
+    def slow(reference: str) -> ModelCard:
+        card = resolve(reference)
+        registry.point(NAME, PRODUCTION, second)
+        resolver.forget()
+        return card
+
+    monkeypatch.setattr(registry, "resolve", slow)
+    assert asyncio.run(resolver.find(None)).version == 1
+    monkeypatch.setattr(registry, "resolve", resolve)
+    assert asyncio.run(resolver.find(None)).version == second
+
+
+def test_who_leaves_takes_no_answer_from_the_others(registry: Registry) -> None:
+    async def scene() -> None:
+        resolver = Resolver(registry, NAME)
+        first, other = (asyncio.ensure_future(resolver.find(None)) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        assert (await other).version == 1
+
+    asyncio.run(scene())
+
+
+def counted(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the registry is asked for from now on."""
+    asked: list[str] = []
+    resolve = registry.resolve
+
+    def counting(reference: str) -> ModelCard:
+        asked.append(reference)
+        return resolve(reference)
+
+    monkeypatch.setattr(registry, "resolve", counting)
+    return asked
