@@ -13,7 +13,7 @@ run: .venv/.run-stamp ## start the whole service on this machine
 	@exec $(BIN)/python -m app
 
 test: lint ## lint, then the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 chaos: .venv/.dev-stamp ## harm the job system on purpose for an hour or two, count what is lost
 	$(BIN)/python -m tests.chaos

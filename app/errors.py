@@ -144,7 +144,7 @@ TOO_LARGE_CODES = {"too_large", "too_many_members"}
 def install(app: FastAPI) -> None:
     """Answer every error of `app` with a problem document."""
     for kind in ANSWERS:
-        app.add_exception_handler(kind, _domain_error)
+        app.add_exception_handler(kind, domain_error)
     app.add_exception_handler(DatasetError, _dataset_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, http_error)
@@ -183,7 +183,8 @@ def _openai_error(problem: ProblemDetails, headers: dict[str, str] | None) -> JS
     return JSONResponse(OpenAIError(error=error).model_dump(), status, headers)
 
 
-async def _domain_error(request: Request, error: Exception) -> JSONResponse:
+async def domain_error(request: Request, error: Exception) -> JSONResponse:
+    """The answer to one of `ANSWERS`."""
     answer = next(answer for kind, answer in ANSWERS.items() if isinstance(error, kind))
     return problem_response(request, answer._replace(detail=answer.detail or str(error)))
 

@@ -1,7 +1,7 @@
 """The short way to images: past FastAPI, which takes longer for a request than a small image does.
 
-A plain request is answered here. Whatever is not plain, and what is wrong, takes the usual way, so
-that every error and every document is FastAPI's.
+A plain request is answered here. One that is not plain, or wrong, takes the usual way, so that its
+checks and its documentation are in one place.
 """
 
 from functools import partial
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.answers import answer, form_of
 from app.auth import find_key
 from app.body import replay
-from app.errors import ANSWERS, Problem, http_error
+from app.errors import ANSWERS, Problem, domain_error, http_error
 from app.generation import generate_images
 from app.headers import RawHeaders, text_of
 from app.schemas import GenerateRequest
@@ -44,7 +44,7 @@ class Quick:
         await response(scope, receive, send)
 
     async def _answer(self, scope: Scope, body: bytes, receive: Receive) -> Response | None:
-        """The answer; None where the usual way is to give it."""
+        """The answer; None where the usual way is to find it."""
         headers: RawHeaders = dict(scope["headers"])
         if len(headers) < len(scope["headers"]) or not self._may(headers):
             return None
@@ -58,8 +58,8 @@ class Quick:
             return await answer(request, card, form_of(accept, request, later=False), make)
         except Problem as problem:
             return await http_error(Request(scope), problem)
-        except tuple(ANSWERS):
-            return None
+        except tuple(ANSWERS) as error:
+            return await domain_error(Request(scope), error)
 
     def _may(self, headers: RawHeaders) -> bool:
         """Whether the client needs no key, or has sent one of this scope."""

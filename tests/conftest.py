@@ -1,9 +1,11 @@
 """Real parts for every test: a Valkey server of our own, object stores in folders and on S3."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from redis import Redis
 
 import tests.s3
@@ -12,6 +14,9 @@ from worker.embedded import EmbeddedValkey
 from worker.queue import JobQueue, open_queue
 from worker.settings import Settings
 from worker.storage import Storage
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # `make test` runs two processes of tests, on two cores in CI
 
 
 @pytest.fixture(scope="session")
