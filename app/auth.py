@@ -15,6 +15,7 @@ from typing import Annotated, Literal, NamedTuple, get_args
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security.utils import get_authorization_scheme_param
 
 from app.errors import Problem
 
@@ -104,6 +105,12 @@ def authorize(request: Request, sent: str | None, *allowed: Scope) -> None:
     request.state.scopes = key.scopes
     if key.scopes.isdisjoint(allowed):
         raise Problem(403, "forbidden", f"This key lacks the scope {' or '.join(allowed)}.")
+
+
+def sent_key(authorization: str) -> str | None:
+    """The key in a header's value, as `bearer` finds it, before there is a route."""
+    scheme, key = get_authorization_scheme_param(authorization)
+    return key if scheme.lower() == "bearer" else None
 
 
 def digest_of(key: str) -> str:

@@ -29,7 +29,7 @@ from models.sample import latents
 logger = logging.getLogger(__name__)
 
 # How long a lane that comes back from a forward pass may wait for the interpreter. Python's own
-# 5 ms are longer than the pass: with 32 clients, this makes a third more requests a second.
+# 5 ms are longer than the pass; with 32 clients they cost a twentieth of the requests a second.
 SWITCH_S = 1e-4
 
 # Orders whose waiters are woken at once: each time, the event loop takes a core from a lane.

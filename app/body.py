@@ -194,11 +194,11 @@ def replay(body: bytes, receive: Receive) -> Receive:
     """A body that has been read, to be read again."""
     replayed = False
 
-    async def replay() -> Message:
+    async def again() -> Message:
         nonlocal replayed
         if replayed:
             return await receive()  # a disconnect, where somebody waits for one
         replayed = True
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return replay
+    return again

@@ -12,7 +12,7 @@ from starlette.datastructures import State
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.answers import answer, form_of
-from app.auth import find_key
+from app.auth import find_key, sent_key
 from app.body import replay
 from app.errors import ANSWERS, Problem, domain_error, http_error
 from app.generation import generate_images
@@ -65,8 +65,8 @@ class Quick:
         """Whether the client needs no key, or has sent one of this scope."""
         if not self.state.api_keys:
             return True
-        scheme, _, sent = text_of(headers, b"authorization").partition(" ")
-        key = find_key(self.state.api_keys, sent) if scheme.lower() == "bearer" else None
+        sent = sent_key(text_of(headers, b"authorization"))
+        key = None if sent is None else find_key(self.state.api_keys, sent)
         return key is not None and SCOPE in key.scopes
 
 

@@ -17,12 +17,13 @@ from redis import RedisError
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.auth import ApiKeys, digest_of, find_key
+from app.auth import ApiKeys, digest_of, find_key, sent_key
 from app.errors import Answer, problem_response
+from app.headers import first_headers, text_of
 
 logger = logging.getLogger(__name__)
 
@@ -94,9 +95,9 @@ class RateLimits:
 
 def _client(scope: Scope, keys: ApiKeys) -> str:
     """Who asks, as a key in Redis: no API key is written there."""
-    scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and find_key(keys, key.strip()) is not None:
-        return f"key:{digest_of(key.strip())}"
+    key = sent_key(text_of(first_headers(scope), b"authorization"))
+    if key is not None and find_key(keys, key) is not None:
+        return f"key:{digest_of(key)}"
     address = scope["client"][0] if scope["client"] else "local"
     return f"address:{address}"
 

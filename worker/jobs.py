@@ -12,7 +12,6 @@ from worker.requests import JobRequest, JobType
 JobStatus = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
-PAIRS = [first + second for first in ALPHABET for second in ALPHABET]
 BACKOFF = timedelta(seconds=10)
 LONGEST_BACKOFF = timedelta(minutes=10)
 
@@ -160,5 +159,4 @@ def made_at(some_id: str) -> datetime:
 
 
 def _base32(value: int, length: int) -> str:
-    """As so many characters, an even number."""
-    return "".join([PAIRS[(value >> shift) & 1023] for shift in range(5 * (length - 2), -1, -10)])
+    return "".join(ALPHABET[(value >> shift) & 31] for shift in range(5 * (length - 1), -1, -5))

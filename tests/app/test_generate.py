@@ -78,6 +78,18 @@ def test_the_short_way_and_the_usual_one_lead_to_the_same(client: TestClient, ac
     assert first == second
 
 
+def test_a_plain_request_takes_the_short_way(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unreachable(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("app.routers.generate.answer", unreachable)
+    assert client.post("/generate", json={}).status_code == 200
+    usual = client.post("/generate", json={}, headers={"Prefer": "wait=5"})
+    assert usual.status_code == 500
+
+
 def test_categories_are_drawn_evenly_and_by_seed(client: TestClient) -> None:
     drawn = [item["category"] for item in generate(client, n=20, seed=3)]
     assert set(Counter(drawn).values()) == {2}

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from app.coalescing import CoalescingTransport
 from app.wire import MAX_HEAD_BYTES, MAX_WAITING
 from tests.wire import connect, listening, received, statuses
 
@@ -115,6 +116,22 @@ def test_requests_sent_at_once_are_answered_in_their_order(port: int, size: int)
     assert places == sorted(places)
     assert statuses(answer) == [200] * 4
     assert not closed
+
+
+def test_an_answer_is_one_packet(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    packets: list[bytes] = []
+
+    class Recorded(CoalescingTransport):
+        def flush(self) -> None:
+            packets.append(b"".join(self._held))
+            super().flush()
+
+    monkeypatch.setattr("app.wire.CoalescingTransport", Recorded)
+    ask(port, get(b"/1"), get(b"/2"))
+    sent = [packet for packet in packets if packet]
+    assert len(sent) == 2
+    assert b" 200 OK" in sent[0]
+    assert b"</1:>" in sent[0]
 
 
 @pytest.mark.parametrize("size", [1, 40, 10_000])
