@@ -21,7 +21,7 @@ from models.archive import ArchiveLimits, DatasetError
 from models.canonical import import_photos
 from models.report import DatasetReport
 from tests.models.pictures import saved, shop, zipped
-from tests.processes import children, imports, next_import
+from tests.processes import children, imports, next_import, open_temporary_files
 from worker import importing
 from worker.importing import Bounds, Importer, TooManyImports, refuse_at_a_glance
 from worker.shipped import SAMPLE_ARCHIVE
@@ -52,6 +52,14 @@ def wait_for_the_end_of(pid: int) -> None:
     while Path(f"/proc/{pid}/exe").exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def wait_until_it_has_told_of_its_fork(pid: int) -> None:
+    """Whoever dies before that is replaced, and the upload imported; then it closes the files."""
+    deadline = time.monotonic() + 5
+    while open_temporary_files(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -118,6 +126,7 @@ def test_what_starts_imports_is_started_again_when_it_dies(make: Make) -> None:
         answer = pool.submit(refused, importer, SLOW)
         next_import()
         (busy,) = children() - known
+        wait_until_it_has_told_of_its_fork(busy)
         os.kill(busy, signal.SIGKILL)
         assert answer.result(10) == "invalid_dataset"
     assert run(importer, content).images == 10
