@@ -18,8 +18,8 @@ from pydantic import ValidationError
 from app.auth import check_exposure, parse_keys
 from app.hosts import allowed_hosts
 from app.main import create_app
-from app.patience import ImpatientProtocol
 from app.processes import APP, PATIENCE_S, serve_in_processes
+from app.short_way import ShortWayProtocol
 from worker import logs
 from worker.embedded import (
     DataFolderBusy,
@@ -99,7 +99,7 @@ def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
         app,
         factory=isinstance(app, str),
         loop="uvloop",  # which also sets TCP_NODELAY; asyncio does not on a socket handed to it
-        http=ImpatientProtocol,
+        http=ShortWayProtocol,
         ws="none",
         workers=settings.api_processes,
         log_level=settings.log_level if settings.log_level == "debug" else "warning",

@@ -54,30 +54,50 @@ async def answer(
 
     `publish` is only needed for what is to be answered with URLs.
     """
+    request = suited(request, card, form)
+    generated = await make(request, card, rendering_of(request))
+    if form == ZIP_TYPE:
+        return Response(await run_in_threadpool(zipped, generated), media_type=ZIP_TYPE)
+    if form == JSON_TYPE and request.response_format == "url":
+        assert publish is not None
+        gen_id = new_id("gen")
+        urls = await run_in_threadpool(publish, generated, gen_id)
+        return Response(_told(request, generated, gen_id, urls), media_type=JSON_TYPE)
+    return Response(packed(request, generated, form), media_type=form)
+
+
+def suited(request: GenerateRequest, card: ModelCard, form: str) -> GenerateRequest:
+    """The request as a form and a version have it; raises Problem where they cannot do it."""
     if form in FORMATS:
         request = request.model_copy(update={"output_format": FORMATS[form]})
     check_options(request, card)
-    generated = await make(request, card, rendering_of(request))
+    return request
+
+
+def packed(request: GenerateRequest, generated: Generated, form: str) -> bytes:
+    """The body of an answer that holds the images itself and is no zip."""
     if form in FORMATS:
-        return Response(generated.files[0].content, media_type=form)
-    if form == ZIP_TYPE:
-        return Response(await run_in_threadpool(zipped, generated), media_type=ZIP_TYPE)
-    gen_id = new_id("gen")
-    urls = None
-    if request.response_format == "url":
-        assert publish is not None
-        urls = await run_in_threadpool(publish, generated, gen_id)
+        return generated.files[0].content
+    return _told(request, generated, new_id("gen"), None)
+
+
+def _told(
+    request: GenerateRequest, generated: Generated, gen_id: str, urls: list[str] | None
+) -> bytes:
+    """A `GenerateResponse`, built from checked parts.
+
+    pydantic takes several times as long for it, the milliseconds that other requests wait if there
+    are many images.
+    """
     whole = {
         "id": gen_id,
-        "model": card.name,
-        "model_version": card.version,
+        "model": generated.card.name,
+        "model_version": generated.card.version,
         "data": _items(generated, urls),
         "timing": vars(generated.timing),
         "metadata": orjson.Fragment(to_json(request.metadata)),  # its numbers may have any size
     }
-    # A `GenerateResponse`, built from checked parts. pydantic takes several times as long for it,
-    # the milliseconds that other requests wait if there are many images.
-    return Response(orjson.dumps(whole), media_type=JSON_TYPE)
+    return orjson.dumps(whole)
 
 
 def _items(generated: Generated, urls: list[str] | None) -> list[dict[str, Any]]:

@@ -13,10 +13,12 @@ from typing import Annotated
 from fastapi import Depends, Request
 from starlette.types import Receive
 
+from app.batching import Order
 from app.dependencies import SamplerDep
 from app.errors import Problem
 from app.sampling import Sampler
 from app.schemas import MAX_SYNCHRONOUS_IMAGES, GenerateRequest, Timing
+from models.engine import Engine
 from models.images import Pixels, Provenance
 from models.rendering import Rendering, render
 from worker.generating import MANIFEST, labels_of
@@ -67,41 +69,72 @@ async def generate_images(
     rendering: Rendering,
 ) -> Generated:
     """The images of one request, of one version; raises Problem where they cannot be had."""
-    if request.n > MAX_SYNCHRONOUS_IMAGES:
-        raise Problem(
-            422,
-            "invalid_request",
-            f"n: must be at most {MAX_SYNCHRONOUS_IMAGES} at once; send Prefer: respond-async, or"
-            " POST /jobs/generate, for more",
-        )
-    first = fresh_seed() if request.seed is None else request.seed
-    seeds = range(first, first + request.n)
-    labels = labels_of(first, request.wanted, card.categories)
+    engine = await sampler.engine(card)
+    making = Making.of(request, card, rendering, engine)
+    await sampler.wait(making.order, receive)
+    return making.result()
 
-    def finish(index: int, pixels: Pixels) -> GeneratedFile:
-        origin = Provenance(model=card.name, version=card.version, seed=seeds[index])
-        content = render(pixels, rendering, origin)
-        return GeneratedFile(
-            index=index,
-            seed=seeds[index],
-            category=card.categories[labels[index]],
-            content=content,
-            sha256=hashlib.sha256(content).hexdigest(),
-        )
 
-    images = list(zip(seeds, labels, strict=True))
-    order = await sampler.sample(card, images, request.truncation, finish, receive)
-    return Generated(
-        card=card,
-        files=[order.files[index] for index in range(request.n)],
-        rendering=rendering,
-        side=rendering.side or order.engine.config.resolution,
-        timing=Timing(
-            queue_ms=round(1000 * order.queue_s, 2),
-            compute_ms=round(1000 * order.compute_s, 2),
-            encode_ms=round(1000 * order.encode_s, 2),
-        ),
-    )
+@dataclass(frozen=True, kw_only=True)
+class Making:
+    """The images of one request, in the making."""
+
+    card: ModelCard
+    rendering: Rendering
+    order: Order[GeneratedFile]
+
+    @classmethod
+    def of(
+        cls, request: GenerateRequest, card: ModelCard, rendering: Rendering, engine: Engine
+    ) -> "Making":
+        """What is to be made; raises Problem (422) where that is too much."""
+        if request.n > MAX_SYNCHRONOUS_IMAGES:
+            raise Problem(
+                422,
+                "invalid_request",
+                f"n: must be at most {MAX_SYNCHRONOUS_IMAGES} at once; for more, send Prefer:"
+                " respond-async, or POST /jobs/generate",
+            )
+        first = fresh_seed() if request.seed is None else request.seed
+        seeds = range(first, first + request.n)
+        labels = labels_of(first, request.wanted, card.categories)
+
+        def finish(index: int, pixels: Pixels) -> GeneratedFile:
+            origin = Provenance(model=card.name, version=card.version, seed=seeds[index])
+            content = render(pixels, rendering, origin)
+            return GeneratedFile(
+                index=index,
+                seed=seeds[index],
+                category=card.categories[labels[index]],
+                content=content,
+                sha256=hashlib.sha256(content).hexdigest(),
+            )
+
+        order = Order(
+            model=card.name,
+            version=card.version,
+            engine=engine,
+            seeds=seeds,
+            labels=labels,
+            truncation=request.truncation,
+            finish=finish,
+        )
+        return cls(card=card, rendering=rendering, order=order)
+
+    def result(self) -> Generated:
+        """The images, once the order is done."""
+        order = self.order
+        return Generated(
+            card=self.card,
+            files=[order.files[index] for index in range(len(order.seeds))],
+            rendering=self.rendering,
+            side=self.rendering.side or order.engine.config.resolution,
+            timing=Timing(
+                queue_ms=round(1000 * order.queue_s, 2),
+                compute_ms=round(1000 * order.compute_s, 2),
+                encode_ms=round(1000 * order.encode_s, 2),
+            ),
+        )
 
 
 def zipped(generated: Generated) -> bytes:

@@ -42,24 +42,13 @@ def allowed_hosts(text: str, host: str, *, keyless: bool) -> frozenset[str]:
     return frozenset(names)
 
 
-class Hosts:
-    """ASGI middleware: 400 for the name of another, 403 for the page of another."""
+class HostRules:
+    """Who is served, by what a request says of where it goes to and comes from."""
 
-    def __init__(self, app: ASGIApp, *, allowed: Iterable[str], keyless: bool) -> None:
-        self.app = app
+    def __init__(self, allowed: Iterable[str], *, keyless: bool) -> None:
         self.allowed = frozenset(allowed)
         self.keyless = keyless
         self.knows = lru_cache(MOST_REMEMBERED)(self._knows)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = None if scope["type"] != "http" else self.refusal(scope)
-        if answer is None:
-            await self.app(scope, receive, send)
-            return
-        response = problem_response(Request(scope), answer)
-        # What a body may hold is not read: the connection ends with this answer.
-        response.headers["Connection"] = "close"
-        await response(scope, receive, send)
 
     def refusal(self, scope: Scope) -> Answer | None:
         """Why a request is not served; None where it is."""
@@ -83,3 +72,21 @@ class Hosts:
         name = re.sub(r":[0-9]*$", "", host.lower()).removesuffix(".")
         parents = (name[dot.start() :] for dot in re.finditer(r"\.", name))
         return name in self.allowed or any(f"*{parent}" in self.allowed for parent in parents)
+
+
+class Hosts:
+    """ASGI middleware: 400 for the name of another, 403 for the page of another."""
+
+    def __init__(self, app: ASGIApp, *, rules: HostRules) -> None:
+        self.app = app
+        self.rules = rules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = None if scope["type"] != "http" else self.rules.refusal(scope)
+        if answer is None:
+            await self.app(scope, receive, send)
+            return
+        response = problem_response(Request(scope), answer)
+        # What a body may hold is not read: the connection ends with this answer.
+        response.headers["Connection"] = "close"
+        await response(scope, receive, send)

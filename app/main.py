@@ -19,7 +19,7 @@ from app.batching import Batcher
 from app.body import BodyLimits
 from app.engines import Engines
 from app.event_stream import QUIET_S
-from app.hosts import Hosts, allowed_hosts
+from app.hosts import HostRules, Hosts, allowed_hosts
 from app.metrics import Metrics
 from app.observe import Observe
 from app.quick import Quick
@@ -39,6 +39,7 @@ from app.routers import (
     webhooks,
 )
 from app.sampling import Sampler
+from app.short_way import STATE
 from app.webhook_delivery import Deliverer
 from app.webhook_sender import Sender
 from models.checkpoint import CheckpointError
@@ -76,7 +77,9 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.settings = settings
-    app.state.api_keys = parse_keys(settings.api_key_hashes)
+    app.state.api_keys = keys = parse_keys(settings.api_key_hashes)
+    hosts = allowed_hosts(settings.allowed_hosts, settings.host, keyless=not keys)
+    app.state.host_rules = HostRules(hosts, keyless=not keys)
     app.state.storage = storage
     app.state.queue = open_queue(settings, storage, patience_s=REDIS_PATIENCE_S)
     app.state.deliverer = Deliverer(app.state.queue, Sender(app.state.queue.receivers))
@@ -116,7 +119,6 @@ def _sampler(registry: Registry, settings: Settings, metrics: Metrics) -> Sample
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """From the innermost to the outermost."""
     keys: ApiKeys = app.state.api_keys
-    app.add_middleware(Quick, state=app.state)
     app.add_middleware(
         BodyLimits,
         max_json_bytes=settings.max_body_bytes,
@@ -125,14 +127,13 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     if settings.rate_limit:
         redis = app.state.limits_redis
         app.add_middleware(RateLimits, limit=settings.rate_limit, redis=redis, keys=keys)
-    hosts = allowed_hosts(settings.allowed_hosts, settings.host, keyless=not keys)
-    app.add_middleware(Hosts, allowed=hosts, keyless=not keys)
+    app.add_middleware(Hosts, rules=app.state.host_rules)
     app.add_middleware(Observe, metrics=app.state.metrics)
     app.add_middleware(RequestId)
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Quick]]:
     await anyio.to_thread.run_sync(_warm_up, app)
     # What is loaded by now stays. To look through it for garbage would stop every request for a
     # third of a second, every few thousand of them.
@@ -141,7 +142,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_look_after, app.state.queue)
         tasks.start_soon(app.state.deliverer.run)
-        yield
+        # Counting what a client asks for takes Redis, and so a task to wait in.
+        yield {} if app.state.settings.rate_limit else {STATE: Quick(app.state)}
         app.state.importer.close()
         await anyio.to_thread.run_sync(app.state.sampler.batcher.close)
         tasks.cancel_scope.cancel()

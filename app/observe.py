@@ -2,7 +2,7 @@
 
 import logging
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -11,6 +11,16 @@ from app.metrics import Metrics
 logger = logging.getLogger("app.access")
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Seen(NamedTuple):
+    """A request and its answer."""
+
+    method: str
+    route: str
+    status: int
+    started: float  # by `time.perf_counter`
+    size_bytes: int  # of the answer's body
 
 
 class Observe:
@@ -38,22 +48,25 @@ class Observe:
         try:
             await self.app(scope, receive, watched)
         finally:
-            duration_s = time.perf_counter() - started
-            method, route = method_of(scope), route_of(scope)
-            self.metrics.answered(method, route, status, duration_s)
-            _log(method, route, status, duration_s, size_bytes)
+            seen = Seen(method_of(scope), route_of(scope), status, started, size_bytes)
+            tell(self.metrics, seen)
 
 
-def _log(method: str, route: str, status: int, duration_s: float, size_bytes: int) -> None:
-    """One line, which holds nothing that the client has sent: no path, query, header or body."""
+def tell(metrics: Metrics, seen: Seen) -> None:
+    """Of an answer that ends now: to the metrics, and in one line of the log.
+
+    The line holds nothing that the client has sent: no path, query, header or body.
+    """
+    duration_s = time.perf_counter() - seen.started
+    metrics.answered(seen.method, seen.route, seen.status, duration_s)
     if not logger.isEnabledFor(logging.INFO):
         return
     fields = {
-        "method": method,
-        "route": route,
-        "status": status,
+        "method": seen.method,
+        "route": seen.route,
+        "status": seen.status,
         "duration_ms": round(1000 * duration_s, 2),
-        "bytes": size_bytes,
+        "bytes": seen.size_bytes,
     }
     logger.info("%s %s %s %s ms %s bytes", *fields.values(), extra=fields)
 

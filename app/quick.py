@@ -1,65 +1,120 @@
-"""The short way to images: past FastAPI, which takes longer for a request than a small image does.
+"""The quick answer: plain `POST /generate` without ASGI, which takes longer than a small image.
 
-A plain request is answered here. One that is not plain, or wrong, takes the usual way, so that its
-checks and its documentation are in one place.
+What is answered here is as the usual way would answer it. Whatever is not plain, is wrong or fails
+is left to that way, so that it alone knows of errors and of all else that a client may ask for.
 """
 
+import time
+from asyncio import Future
+from collections.abc import Callable
+from contextvars import copy_context
+from dataclasses import dataclass
 from functools import partial
 
-from fastapi import Request, Response
-from pydantic import ValidationError
 from starlette.datastructures import State
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
-from app.answers import answer, form_of
+from app.answers import ZIP_TYPE, form_of, packed, suited
 from app.auth import find_key, sent_key
-from app.body import replay
-from app.errors import ANSWERS, Problem, domain_error, http_error
-from app.generation import generate_images
-from app.headers import RawHeaders, text_of
+from app.batching import AnyOrder, Batcher
+from app.body import check_headers, check_json
+from app.errors import CLIENT_GONE
+from app.generation import Making
+from app.headers import RawHeaders, first_headers, text_of
+from app.metrics import Metrics
+from app.observe import Seen, tell
+from app.request_id import id_of
 from app.schemas import GenerateRequest
+from worker import logs
+from worker.generating import rendering_of
 
 PATH = "/generate"
 SCOPE = "generate"  # that a key needs
 UNUSUAL = (b"prefer", b"idempotency-key")  # headers
 
 
+@dataclass(frozen=True)
+class Reply:
+    """An answer of status 200."""
+
+    headers: list[tuple[bytes, bytes]]
+    content: bytes
+
+
+Respond = Callable[[Reply | None], None]  # None: the request is to take the usual way after all
+Leave = Callable[[], None]  # the client has
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plain:
+    """A plain request, and what it is given."""
+
+    request: GenerateRequest
+    form: str
+    making: Making
+    request_id: str
+    started: float
+
+
+def may_be_plain(scope: Scope) -> bool:
+    """Whether a request's first line is that of a plain one."""
+    return scope["method"] == "POST" and scope["path"] == PATH and not scope["query_string"]
+
+
 class Quick:
-    """ASGI middleware, the innermost: answers plain `POST /generate`, passes all else on."""
+    """Answers what is plain."""
 
-    def __init__(self, app: ASGIApp, *, state: State) -> None:
-        self.app = app
+    def __init__(self, state: State) -> None:
         self.state = state
+        self.batcher: Batcher = state.sampler.batcher
+        self.metrics: Metrics = state.metrics
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] != PATH:
-            await self.app(scope, receive, send)
-            return
-        body = (await receive())["body"]  # whole: `BodyLimits` has read it
-        response = await self._answer(scope, body, receive)
-        if response is None:
-            await self.app(scope, replay(body, receive), send)
-            return
-        scope["endpoint"] = self  # as FastAPI notes down which route it was
-        await response(scope, receive, send)
+    def begin(self, scope: Scope, body: bytes, respond: Respond) -> Leave | None:
+        """Begin to answer a request, and call `respond` later; None where it is not plain.
 
-    async def _answer(self, scope: Scope, body: bytes, receive: Receive) -> Response | None:
-        """The answer; None where the usual way is to find it."""
-        headers: RawHeaders = dict(scope["headers"])
-        if len(headers) < len(scope["headers"]) or not self._may(headers):
-            return None
-        request = _plain(headers, body)
-        if request is None:
-            return None
-        accept = text_of(headers, b"accept", "*/*")
-        make = partial(generate_images, receive, self.state.sampler)
+        `scope` is one that `may_be_plain`.
+        """
         try:
-            card = await self.state.resolver.find(request.model)
-            return await answer(request, card, form_of(accept, request, later=False), make)
-        except Problem as problem:
-            return await http_error(Request(scope), problem)
-        except tuple(ANSWERS) as error:
-            return await domain_error(Request(scope), error)
+            plain = self._plain(scope, body)
+            if plain is None:
+                return None
+            self.batcher.submit(plain.making.order)
+        except Exception:  # noqa: BLE001 # the usual way meets it too, and knows how to tell
+            return None
+        self.metrics.waiting.inc()
+        context = copy_context()
+        context.run(logs.request_id.set, plain.request_id)
+        done = plain.making.order.done
+        done.add_done_callback(partial(self._end, plain, respond), context=context)
+        return partial(self._leave, plain.making.order)
+
+    def _plain(self, scope: Scope, body: bytes) -> _Plain | None:
+        """A plain request, its order not yet submitted; raises where something is wrong with it."""
+        started = time.perf_counter()
+        headers = first_headers(scope)
+        if any(name in headers for name in UNUSUAL):
+            return None
+        if self.state.host_rules.refusal(scope) is not None or not self._may(headers):
+            return None
+        limit = self.state.settings.max_body_bytes
+        check_headers(headers, limit, upload=False)
+        if len(body) > limit:
+            return None
+        check_json(body, text_of(headers, b"content-type"))
+        request = GenerateRequest.model_validate_json(body)
+        card = self.state.resolver.recent(request.model)
+        engine = None if card is None else self.state.sampler.engines.find(card)
+        form = form_of(text_of(headers, b"accept", "*/*"), request, later=False)
+        if engine is None or form == ZIP_TYPE or request.response_format != "b64_json":
+            return None
+        request = suited(request, card, form)
+        return _Plain(
+            request=request,
+            form=form,
+            making=Making.of(request, card, rendering_of(request), engine),
+            request_id=id_of(headers),
+            started=started,
+        )
 
     def _may(self, headers: RawHeaders) -> bool:
         """Whether the client needs no key, or has sent one of this scope."""
@@ -69,13 +124,27 @@ class Quick:
         key = None if sent is None else find_key(self.state.api_keys, sent)
         return key is not None and SCOPE in key.scopes
 
+    def _leave(self, order: AnyOrder) -> None:
+        order.done.cancel()
+        self.batcher.cancel(order)
 
-def _plain(headers: RawHeaders, body: bytes) -> GenerateRequest | None:
-    """What a client wants, where nothing about it is unusual."""
-    if any(name in headers for name in UNUSUAL):
-        return None
-    try:
-        request = GenerateRequest.model_validate_json(body)
-    except ValidationError:
-        return None
-    return request if request.response_format == "b64_json" else None
+    def _end(self, plain: _Plain, respond: Respond, done: "Future[None]") -> None:
+        """Answer, where there is somebody to answer to and something to say."""
+        self.metrics.waiting.dec()
+        if done.cancelled():
+            tell(self.metrics, Seen("POST", PATH, CLIENT_GONE, plain.started, 0))
+            return
+        try:
+            done.result()
+            content = packed(plain.request, plain.making.result(), plain.form)
+        except Exception:  # noqa: BLE001 # so the usual way is to try it, and to tell
+            respond(None)
+            return
+        self.metrics.waited(plain.making.order.queue_s, plain.making.order.encode_s)
+        headers = [
+            (b"content-length", b"%d" % len(content)),
+            (b"content-type", plain.form.encode()),
+            (b"x-request-id", plain.request_id.encode()),
+        ]
+        respond(Reply(headers, content))
+        tell(self.metrics, Seen("POST", PATH, 200, plain.started, len(content)))

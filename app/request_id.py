@@ -5,7 +5,7 @@ import secrets
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.headers import first_headers, text_of
+from app.headers import RawHeaders, first_headers, text_of
 from worker import logs
 
 SANE = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
@@ -21,8 +21,7 @@ class RequestId:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        sent = text_of(first_headers(scope), b"x-request-id")
-        request_id = sent if SANE.fullmatch(sent) else f"req_{secrets.token_hex(8)}"
+        request_id = id_of(first_headers(scope))
         scope.setdefault("state", {})["request_id"] = request_id
         # Left set: what the server says of a fault, outside all middleware, is about it too.
         logs.request_id.set(request_id)
@@ -33,3 +32,9 @@ class RequestId:
             await send(message)
 
         await self.app(scope, receive, with_id)
+
+
+def id_of(headers: RawHeaders) -> str:
+    """The id that a request is given."""
+    sent = text_of(headers, b"x-request-id")
+    return sent if SANE.fullmatch(sent) else f"req_{secrets.token_hex(8)}"

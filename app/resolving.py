@@ -34,11 +34,19 @@ class Resolver:
 
     async def find(self, reference: str | None) -> ModelCard:
         """The version as it was a moment ago, or as `resolve` says."""
+        card = self.recent(reference)
+        if card is not None:
+            return card
+        # Who leaves does not take it from others.
+        return await asyncio.shield(self._ask(self._name(reference)))
+
+    def recent(self, reference: str | None) -> ModelCard | None:
+        """The version as it was a moment ago; None where that is not known."""
         name = self._name(reference)
         known = self._known.get(name)
         left_s = 0.0 if known is None else known.until - time.monotonic()
         if known is None or left_s <= 0:
-            return await asyncio.shield(self._ask(name))  # who leaves does not take it from others
+            return None
         if left_s < ASK_AGAIN_S:
             self._ask(name)
         return known.card

@@ -1,15 +1,15 @@
 """Images for one request: its version opened, its images waited for as long as the client does."""
 
 import asyncio
-from collections.abc import Sequence
 
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive
 
-from app.batching import AnyOrder, Batcher, File, Finish, Order
+from app.batching import AnyOrder, Batcher
 from app.deadlines import Deadlines
 from app.engines import Engines
 from app.errors import CLIENT_GONE, Problem
+from models.engine import Engine
 from worker.model_versions import ModelCard
 
 PATIENT_S = 0.25  # most requests are done by then, and need not be watched
@@ -23,35 +23,20 @@ class Sampler:
         self.batcher = batcher
         self._deadlines = Deadlines()
 
-    async def sample(
-        self,
-        card: ModelCard,
-        images: Sequence[tuple[int, int]],
-        truncation: float,
-        finish: Finish[File],
-        receive: Receive,
-    ) -> Order[File]:
-        """All `images` of one version, each a seed and a category, finished.
+    async def engine(self, card: ModelCard) -> Engine:
+        """A version, loaded where need be; raises as `Engines.open` does."""
+        engine = self.engines.find(card)
+        return await run_in_threadpool(self.engines.open, card) if engine is None else engine
+
+    async def wait(self, order: AnyOrder, receive: Receive) -> None:
+        """Have the images of an order made.
 
         `receive` tells when the client has left; its body was read before.
 
         Raises:
             Problem: 429, too many images wait already; 499, the client has left, and what was not
                 computed yet is not.
-            WeightsDamaged, CheckpointError: as `Engines.open`.
         """
-        engine = self.engines.find(card)
-        if engine is None:
-            engine = await run_in_threadpool(self.engines.open, card)
-        order: Order[File] = Order(
-            model=card.name,
-            version=card.version,
-            engine=engine,
-            seeds=[seed for seed, _ in images],
-            labels=[label for _, label in images],
-            truncation=truncation,
-            finish=finish,
-        )
         self.batcher.submit(order)
         watch = _Watch(order, receive)
         overdue = self._deadlines.set(PATIENT_S, watch.begin)
@@ -65,7 +50,6 @@ class Sampler:
             self._deadlines.lift(overdue)
             watch.end()
         self.batcher.metrics.waited(order.queue_s, order.encode_s)
-        return order
 
 
 class _Watch:

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from http.client import HTTPResponse
 
 import uvicorn
+from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from app.patience import ImpatientProtocol
+from app.short_way import ShortWayProtocol
 
 DEADLINE_S = 10.0
 STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d{3}) ")
@@ -24,10 +25,10 @@ def listening(app: ASGIApp) -> Iterator[int]:
         uvicorn.Config(
             app,
             loop="uvloop",
-            http=ImpatientProtocol,
+            http=ShortWayProtocol,
             ws="none",
             port=0,
-            lifespan="off",
+            lifespan="on" if isinstance(app, FastAPI) else "off",
             timeout_graceful_shutdown=5,
             log_level="critical",
         )

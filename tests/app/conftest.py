@@ -1,5 +1,7 @@
 """The API over real parts, with a tiny model to serve."""
 
+import io
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -12,6 +14,7 @@ from app.main import create_app
 from models.card import sample_sheet
 from models.checkpoint import save_model
 from models.gan import GanConfig, Generator
+from worker import logs
 from worker.model_versions import NewVersion
 from worker.registry import PRODUCTION, Registry
 from worker.settings import Settings
@@ -76,6 +79,20 @@ def serve(settings: Settings, registry: Registry) -> Iterator[Serve]:  # noqa: A
 def client(serve: Serve) -> TestClient:
     """The API as it is without any setting."""
     return serve()
+
+
+@pytest.fixture
+def written() -> Iterator[io.StringIO]:
+    """What the process logs meanwhile, as JSON."""
+    stream = io.StringIO()
+    handler = logs.handler("json", stream)
+    root = logging.getLogger()
+    root.addHandler(handler)
+    level = root.level
+    root.setLevel(logging.INFO)
+    yield stream
+    root.setLevel(level)
+    root.removeHandler(handler)
 
 
 @pytest.fixture

@@ -60,36 +60,6 @@ def test_image_i_is_the_one_of_seed_plus_i(client: TestClient) -> None:
     assert alone[0]["b64_json"] == many[5]["b64_json"]
 
 
-@pytest.mark.parametrize("accept", ["application/json", "image/webp", "application/zip"])
-def test_the_short_way_and_the_usual_one_lead_to_the_same(client: TestClient, accept: str) -> None:
-    asked = {"category": "Bag", "seed": 5, "metadata": {"order": 3, "huge": 10**30}}
-    short, usual = (
-        client.post("/generate", json=asked, headers={"Accept": accept} | more)
-        for more in ({}, {"Idempotency-Key": "takes-the-usual-way"})
-    )
-    assert (short.status_code, usual.status_code) == (200, 200)
-    assert short.headers["content-type"] == usual.headers["content-type"] == accept
-    if accept != "application/json":
-        assert short.content == usual.content
-        return
-    first, second = short.json(), usual.json()
-    for answer in (first, second):
-        del answer["id"], answer["timing"]
-    assert first == second
-
-
-def test_a_plain_request_takes_the_short_way(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def unreachable(*_: object) -> None:
-        raise AssertionError
-
-    monkeypatch.setattr("app.routers.generate.answer", unreachable)
-    assert client.post("/generate", json={}).status_code == 200
-    usual = client.post("/generate", json={}, headers={"Prefer": "wait=5"})
-    assert usual.status_code == 500
-
-
 def test_categories_are_drawn_evenly_and_by_seed(client: TestClient) -> None:
     drawn = [item["category"] for item in generate(client, n=20, seed=3)]
     assert set(Counter(drawn).values()) == {2}

@@ -3,30 +3,13 @@
 import io
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from tests.app.conftest import Serve
 from tests.app.test_auth import bearer, entry
-from worker import logs
-
-
-@pytest.fixture
-def written() -> Iterator[io.StringIO]:
-    """What the process logs meanwhile, as JSON."""
-    stream = io.StringIO()
-    handler = logs.handler("json", stream)
-    root = logging.getLogger()
-    root.addHandler(handler)
-    level = root.level
-    root.setLevel(logging.INFO)
-    yield stream
-    root.setLevel(level)
-    root.removeHandler(handler)
 
 
 def lines(written: io.StringIO, logger: str) -> list[dict[str, Any]]:
