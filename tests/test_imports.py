@@ -55,6 +55,8 @@ def test_models_run_where_only_torch_and_a_few_others_are_installed() -> None:
 def test_imports_stand_at_the_top_of_their_file() -> None:
     for package in FORBIDDEN:
         for path in sources(package):
+            if path.name == "canvas.py":
+                continue  # its imports are late, as it says
             tree = ast.parse(path.read_text())
             functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
             inner = [
@@ -67,5 +69,18 @@ def test_imports_stand_at_the_top_of_their_file() -> None:
 
 
 def test_the_worker_process_starts_without_torch() -> None:
-    program = "import sys, worker.__main__; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+    assert not imported("torch", by="worker.__main__")
+
+
+def test_a_job_begins_before_anything_is_drawn() -> None:
+    assert imported("torch", by="worker.tasks")
+    assert not imported("matplotlib", by="worker.tasks")
+    assert not imported("tensorboardX", by="worker.tasks")
+
+
+def imported(module: str, *, by: str) -> bool:
+    program = f"import sys, {by}; print({module!r} in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    return done.stdout == "True\n"

@@ -3,16 +3,13 @@
 python -m worker.curves metrics.jsonl    # writes curves.png and the event file beside it
 """
 
-import io
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.figure import Figure
-from tensorboardX import SummaryWriter
-
 from models import training_log
+from worker import canvas
 
 # A plot each: title, and the metrics drawn in it.
 PLOTS = {
@@ -22,12 +19,11 @@ PLOTS = {
     "Diversity": ("recall", "coverage", "diversity"),
 }
 SMOOTHED_OVER = 0.02  # of the training
-DPI = 100
 
 
 def draw(lines: training_log.Lines) -> bytes:
     """The curves over images seen, PNG; plots without a point are left empty."""
-    figure = Figure(figsize=(10, 7), dpi=DPI, layout="constrained")
+    figure = canvas.blank(10, 7)
     for axes, (title, names) in zip(figure.subplots(2, 2).flat, PLOTS.items(), strict=True):
         axes.set_title(title)
         axes.set_xlabel("images seen")
@@ -41,15 +37,13 @@ def draw(lines: training_log.Lines) -> bytes:
             axes.plot(images, _smoothed(values, window), label=name, marker=_marker(len(points)))
         if axes.has_data():
             axes.legend()
-    target = io.BytesIO()
-    figure.savefig(target, format="png")
-    return target.getvalue()
+    return canvas.packed(figure)
 
 
 def event_file(lines: training_log.Lines, started_at: float) -> bytes:
     """The same numbers for TensorBoard; `started_at` in seconds since 1970."""
     with tempfile.TemporaryDirectory() as folder:
-        with SummaryWriter(folder, write_to_disk=True) as writer:
+        with canvas.event_writer(folder) as writer:
             for line in lines:
                 for name, value in line.items():
                     if name not in ("step", "images", "seconds"):

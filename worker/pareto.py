@@ -1,17 +1,13 @@
 """What a search has found so far, as a table and as a picture."""
 
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
-
 from models.search_space import Point
 from models.trials import Goal, Metric, Trial, pareto_front
+from worker import canvas
 
-DPI = 100
 LABELS: dict[Metric, str] = {"latency_ms": "ms for one image", "parameters": "generator parameters"}
 
 
@@ -33,7 +29,7 @@ def table(trials: Sequence[Trial], finals: Sequence[Trial], goal: Goal) -> bytes
 
 def plot(trials: Sequence[Trial], default: Point, goal: Goal) -> bytes:
     """KID against latency and size, each candidate as far as it was trained; PNG."""
-    figure = Figure(figsize=(11, 5), dpi=DPI, layout="constrained")
+    figure = canvas.blank(11, 5)
     candidates = [t for t in _furthest(trials) if t.error is None and t.is_trained]
     front = pareto_front(candidates, goal)
     rungs = sorted({trial.rung for trial in candidates})
@@ -60,21 +56,17 @@ def plot(trials: Sequence[Trial], default: Point, goal: Goal) -> bytes:
             if trial.point == default:
                 place = (getattr(trial, name), trial.kid)
                 axes.annotate("default", place, (10, -4), textcoords="offset points", fontsize=9)
-        limit = goal.limits.get(name)
-        if limit is not None:
+        if (limit := goal.limits.get(name)) is not None:
             axes.axvline(limit, color="red", linestyle="--", label="limit")
         axes.set(xlabel=label, ylabel="KID in the search's features")
         if candidates and min(trial.kid for trial in candidates) > 0:
             axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_minor_locator(NullLocator())
+            canvas.label_thrice_a_decade(axes.yaxis)
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_major_formatter(EngFormatter(sep="") if name == "parameters" else "{x:g}")
+        axes.xaxis.set_major_formatter(canvas.thousands() if name == "parameters" else "{x:g}")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
-    target = io.BytesIO()
-    figure.savefig(target, format="png")
-    return target.getvalue()
+    return canvas.packed(figure)
 
 
 def _furthest(trials: Sequence[Trial]) -> list[Trial]:

@@ -223,9 +223,12 @@ def test_what_fails_is_told_by_the_usual_way(http: Http, monkeypatch: pytest.Mon
     assert http.post("/generate", json={}).status_code == 200
 
 
-def test_whoever_goes_is_not_waited_for(http: Http, batches: list[int]) -> None:
+@pytest.mark.parametrize("headers", [[], [b"Prefer: wait=5"]])
+def test_whoever_goes_is_not_waited_for_either_way(
+    http: Http, batches: list[int], headers: list[bytes]
+) -> None:
     wire = connect(http.port)
-    wire.sendall(plain({"n": 64}))
+    wire.sendall(plain({"n": 64}, *headers))
     wait_for(lambda: bool(batches))
     assert http.waiting() == 1
     wire.close()

@@ -1,0 +1,51 @@
+"""Where numbers are drawn: by matplotlib and for TensorBoard, imported when something is.
+
+That takes most of a second, which no job need wait for before it begins.
+"""
+
+import io
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import Formatter
+    from tensorboardX import SummaryWriter
+
+DPI = 100
+
+
+def blank(width: float, height: float) -> "Figure":
+    """An empty figure, in hundreds of pixels."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+
+
+def label_thrice_a_decade(axis: "Axis") -> None:
+    """Of a logarithmic axis: 1, 2, 5, 10, ..."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+
+
+def thousands() -> "Formatter":
+    """Writes 100k, 2M, ..."""
+    from matplotlib.ticker import EngFormatter
+
+    return EngFormatter(sep="")
+
+
+def packed(figure: "Figure") -> bytes:
+    """PNG."""
+    target = io.BytesIO()
+    figure.savefig(target, format="png")
+    return target.getvalue()
+
+
+def event_writer(folder: str) -> "SummaryWriter":
+    """Writes one TensorBoard event file there."""
+    from tensorboardX import SummaryWriter
+
+    return SummaryWriter(folder, write_to_disk=True)
