@@ -14,7 +14,7 @@ from redis import RedisError
 from redis.asyncio import Redis as AsyncRedis
 
 from app import docs, errors, rate_limits
-from app.auth import ApiKeys, parse_keys
+from app.auth import parse_keys
 from app.batching import Batcher
 from app.body import BodyLimits
 from app.engines import Engines
@@ -23,7 +23,7 @@ from app.hosts import HostRules, Hosts, allowed_hosts
 from app.metrics import Metrics
 from app.observe import Observe
 from app.quick import Quick
-from app.rate_limits import RateLimits
+from app.rate_limits import Limiter, RateLimits
 from app.request_id import RequestId
 from app.resolving import Resolver
 from app.routers import (
@@ -91,6 +91,9 @@ def create_app(settings: Settings) -> FastAPI:
         socket_timeout=QUIET_S + 5,  # an event stream waits for that long without a word
     )
     app.state.limits_redis = rate_limits.connect(settings.redis_url)
+    app.state.limiter = None
+    if settings.rate_limit:
+        app.state.limiter = Limiter(settings.rate_limit, app.state.limits_redis, keys)
     app.state.metrics = Metrics()
     registry = Registry(storage)
     app.state.resolver = Resolver(registry, settings.default_model)
@@ -118,15 +121,13 @@ def _sampler(registry: Registry, settings: Settings, metrics: Metrics) -> Sample
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """From the innermost to the outermost."""
-    keys: ApiKeys = app.state.api_keys
     app.add_middleware(
         BodyLimits,
         max_json_bytes=settings.max_body_bytes,
         max_upload_bytes=settings.max_upload_bytes,
     )
-    if settings.rate_limit:
-        redis = app.state.limits_redis
-        app.add_middleware(RateLimits, limit=settings.rate_limit, redis=redis, keys=keys)
+    if app.state.limiter is not None:
+        app.add_middleware(RateLimits, limiter=app.state.limiter)
     app.add_middleware(Hosts, rules=app.state.host_rules)
     app.add_middleware(Observe, metrics=app.state.metrics)
     app.add_middleware(RequestId)
@@ -142,8 +143,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Quick]]:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_look_after, app.state.queue)
         tasks.start_soon(app.state.deliverer.run)
-        # Counting what a client asks for takes Redis, and so a task to wait in.
-        yield {} if app.state.settings.rate_limit else {STATE: Quick(app.state)}
+        yield {STATE: Quick(app.state)}
         app.state.importer.close()
         await anyio.to_thread.run_sync(app.state.sampler.batcher.close)
         tasks.cancel_scope.cancel()

@@ -4,11 +4,11 @@ What is answered here is as the usual way would answer it. Whatever is not plain
 is left to that way, so that it alone knows of errors and of all else that a client may ask for.
 """
 
+import asyncio
 import time
-from asyncio import Future
 from collections.abc import Callable
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from starlette.datastructures import State
@@ -23,6 +23,7 @@ from app.generation import Making
 from app.headers import RawHeaders, first_headers, text_of
 from app.metrics import Metrics
 from app.observe import Seen, tell
+from app.rate_limits import Limiter
 from app.request_id import id_of
 from app.schemas import GenerateRequest
 from worker import logs
@@ -54,6 +55,11 @@ class _Plain:
     making: Making
     request_id: str
     started: float
+    limits: dict[str, str] = field(default_factory=dict)  # headers that tell of the rate limit
+
+
+class _OverLimitError(Exception):
+    """The client has asked too often."""
 
 
 def may_be_plain(scope: Scope) -> bool:
@@ -68,6 +74,8 @@ class Quick:
         self.state = state
         self.batcher: Batcher = state.sampler.batcher
         self.metrics: Metrics = state.metrics
+        self.limiter: Limiter | None = state.limiter
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, scope: Scope, body: bytes, respond: Respond) -> Leave | None:
         """Begin to answer a request, and call `respond` later; None where it is not plain.
@@ -78,15 +86,35 @@ class Quick:
             plain = self._plain(scope, body)
             if plain is None:
                 return None
-            self.batcher.submit(plain.making.order)
+            if self.limiter is None:
+                self.batcher.submit(plain.making.order)
         except Exception:  # noqa: BLE001 # the usual way meets it too, and knows how to tell
             return None
+        if self.limiter is not None:
+            task = asyncio.ensure_future(self._submit_within(self.limiter, scope, plain))
+            self._tasks.add(task)  # else nothing would keep it
+            task.add_done_callback(self._tasks.discard)
         self.metrics.waiting.inc()
         context = copy_context()
         context.run(logs.request_id.set, plain.request_id)
         done = plain.making.order.done
         done.add_done_callback(partial(self._end, plain, respond), context=context)
         return partial(self._leave, plain.making.order)
+
+    async def _submit_within(self, limiter: Limiter, scope: Scope, plain: _Plain) -> None:
+        """Submit an order where the limit lets it pass; where not, the usual way refuses it."""
+        order = plain.making.order
+        try:
+            asked = await limiter.ask(scope)
+            if order.done.done():  # its client has left
+                return
+            if asked is not None:
+                if not asked.allowed:
+                    raise _OverLimitError
+                plain.limits.update(asked.headers)
+            self.batcher.submit(order)
+        except Exception as error:  # noqa: BLE001 # as in `begin`
+            order.done.set_exception(error)
 
     def _plain(self, scope: Scope, body: bytes) -> _Plain | None:
         """A plain request, its order not yet submitted; raises where something is wrong with it."""
@@ -128,7 +156,7 @@ class Quick:
         order.done.cancel()
         self.batcher.cancel(order)
 
-    def _end(self, plain: _Plain, respond: Respond, done: "Future[None]") -> None:
+    def _end(self, plain: _Plain, respond: Respond, done: asyncio.Future[None]) -> None:
         """Answer, where there is somebody to answer to and something to say."""
         self.metrics.waiting.dec()
         if done.cancelled():
@@ -141,10 +169,12 @@ class Quick:
             respond(None)
             return
         self.metrics.waited(plain.making.order.queue_s, plain.making.order.encode_s)
-        headers = [
-            (b"content-length", b"%d" % len(content)),
-            (b"content-type", plain.form.encode()),
-            (b"x-request-id", plain.request_id.encode()),
-        ]
+        told = {
+            "content-length": str(len(content)),
+            "content-type": plain.form,
+            "x-request-id": plain.request_id,
+            **plain.limits,
+        }
+        headers = [(name.lower().encode(), value.encode()) for name, value in told.items()]
         respond(Reply(headers, content))
         tell(self.metrics, Seen("POST", PATH, 200, plain.started, len(content)))

@@ -9,8 +9,9 @@ import logging
 import math
 import re
 import time
+from typing import NamedTuple
 
-from limits import RateLimitItem, WindowStats, parse
+from limits import RateLimitItem, parse
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 from redis import RedisError
@@ -42,14 +43,21 @@ def connect(url: str) -> Redis:
     )
 
 
-class RateLimits:
-    """ASGI middleware: 429 over the limit, and on every answer how much of it is left.
+class Asked(NamedTuple):
+    """Whether a request may pass, and what its answer tells of the limit."""
 
-    Who sends a valid key is limited by it, all others by their address. Without Redis nobody is.
+    allowed: bool
+    headers: dict[str, str]
+    wait_s: int  # until it is worth asking again
+
+
+class Limiter:
+    """The limit, and who has used how much of it.
+
+    Who sends a valid key is limited by it, all others by their address.
     """
 
-    def __init__(self, app: ASGIApp, *, limit: str, redis: Redis, keys: ApiKeys) -> None:
-        self.app = app
+    def __init__(self, limit: str, redis: Redis, keys: ApiKeys) -> None:
         self.limit: RateLimitItem = parse(limit)
         self.keys = keys
         storage = RedisStorage(
@@ -61,36 +69,50 @@ class RateLimits:
         self.limiter = MovingWindowRateLimiter(storage)
         self._away_until = 0.0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or UNLIMITED.fullmatch(scope["path"]):
-            await self.app(scope, receive, send)
-            return
-        asked = await self._ask(_client(scope, self.keys))
-        if asked is None:
-            await self.app(scope, receive, send)
-            return
-        allowed, stats = asked
-        wait_s = max(1, math.ceil(stats.reset_time - time.time()))
-        told = _telling(send, self.limit.amount, stats.remaining, wait_s)
-        if allowed:
-            await self.app(scope, receive, told)
-            return
-        answer = Answer(429, "rate_limited", f"At most {self.limit} for each client.")
-        response = problem_response(Request(scope), answer)
-        response.headers["Retry-After"] = str(wait_s)
-        await response(scope, receive, told)
-
-    async def _ask(self, client: str) -> tuple[bool, WindowStats] | None:
-        """Whether a request may pass, and what is left; None where Redis does not say."""
+    async def ask(self, scope: Scope) -> Asked | None:
+        """For one request; None where Redis does not say, and nobody is limited."""
         if time.monotonic() < self._away_until:
             return None
+        client = _client(scope, self.keys)
         try:
             allowed = await self.limiter.hit(self.limit, client)
-            return allowed, await self.limiter.get_window_stats(self.limit, client)
+            stats = await self.limiter.get_window_stats(self.limit, client)
         except RedisError as error:
             self._away_until = time.monotonic() + ASK_AGAIN_S
             logger.warning("nobody's rate is limited: Redis is away (%s)", type(error).__name__)
             return None
+        wait_s = max(1, math.ceil(stats.reset_time - time.time()))
+        headers = {
+            "RateLimit-Limit": str(self.limit.amount),
+            "RateLimit-Remaining": str(max(0, stats.remaining)),
+            "RateLimit-Reset": str(wait_s),
+        }
+        return Asked(allowed, headers, wait_s)
+
+
+class RateLimits:
+    """ASGI middleware: 429 over the limit, and on every answer how much of it is left."""
+
+    def __init__(self, app: ASGIApp, *, limiter: Limiter) -> None:
+        self.app = app
+        self.limiter = limiter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or UNLIMITED.fullmatch(scope["path"]):
+            await self.app(scope, receive, send)
+            return
+        asked = await self.limiter.ask(scope)
+        if asked is None:
+            await self.app(scope, receive, send)
+            return
+        told = _telling(send, asked.headers)
+        if asked.allowed:
+            await self.app(scope, receive, told)
+            return
+        answer = Answer(429, "rate_limited", f"At most {self.limiter.limit} for each client.")
+        response = problem_response(Request(scope), answer)
+        response.headers["Retry-After"] = str(asked.wait_s)
+        await response(scope, receive, told)
 
 
 def _client(scope: Scope, keys: ApiKeys) -> str:
@@ -102,13 +124,10 @@ def _client(scope: Scope, keys: ApiKeys) -> str:
     return f"address:{address}"
 
 
-def _telling(send: Send, amount: int, remaining: int, reset_s: int) -> Send:
+def _telling(send: Send, headers: dict[str, str]) -> Send:
     async def told(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            headers["RateLimit-Limit"] = str(amount)
-            headers["RateLimit-Remaining"] = str(max(0, remaining))
-            headers["RateLimit-Reset"] = str(reset_s)
+            MutableHeaders(scope=message).update(headers)
         await send(message)
 
     return told
