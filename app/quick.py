@@ -114,7 +114,8 @@ class Quick:
                 plain.limits.update(asked.headers)
             self.batcher.submit(order)
         except Exception as error:  # noqa: BLE001 # as in `begin`
-            order.done.set_exception(error)
+            if not order.done.done():
+                order.done.set_exception(error)
 
     def _plain(self, scope: Scope, body: bytes) -> _Plain | None:
         """A plain request, its order not yet submitted; raises where something is wrong with it."""
