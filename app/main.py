@@ -83,17 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.storage = storage
     app.state.queue = open_queue(settings, storage, patience_s=REDIS_PATIENCE_S)
     app.state.deliverer = Deliverer(app.state.queue, Sender(app.state.queue.receivers))
-    assert settings.redis_url is not None
-    app.state.async_redis = AsyncRedis.from_url(
-        settings.redis_url,
-        decode_responses=True,
-        socket_connect_timeout=REDIS_PATIENCE_S,
-        socket_timeout=QUIET_S + 5,  # an event stream waits for that long without a word
-    )
-    app.state.limits_redis = rate_limits.connect(settings.redis_url)
-    app.state.limiter = None
-    if settings.rate_limit:
-        app.state.limiter = Limiter(settings.rate_limit, app.state.limits_redis, keys)
+    _connect(app, settings)
     app.state.metrics = Metrics()
     registry = Registry(storage)
     app.state.resolver = Resolver(registry, settings.default_model)
@@ -112,6 +102,20 @@ def create_app(settings: Settings) -> FastAPI:
     docs.install(app)
     _add_middleware(app, settings)
     return app
+
+
+def _connect(app: FastAPI, settings: Settings) -> None:
+    """Redis, for what waits and for what must not."""
+    assert settings.redis_url is not None
+    app.state.async_redis = AsyncRedis.from_url(
+        settings.redis_url,
+        decode_responses=True,
+        socket_connect_timeout=REDIS_PATIENCE_S,
+        socket_timeout=QUIET_S + 5,  # an event stream waits for that long without a word
+    )
+    app.state.limits_redis = redis = rate_limits.connect(settings.redis_url)
+    limit = settings.rate_limit
+    app.state.limiter = Limiter(limit, redis, app.state.api_keys) if limit else None
 
 
 def _sampler(registry: Registry, settings: Settings, metrics: Metrics) -> Sampler:

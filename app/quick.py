@@ -88,12 +88,12 @@ class Quick:
                 return None
             if self.limiter is None:
                 self.batcher.submit(plain.making.order)
+            else:
+                task = asyncio.ensure_future(self._submit_within(self.limiter, scope, plain))
+                self._tasks.add(task)  # else nothing would keep it
+                task.add_done_callback(self._tasks.discard)
         except Exception:  # noqa: BLE001 # the usual way meets it too, and knows how to tell
             return None
-        if self.limiter is not None:
-            task = asyncio.ensure_future(self._submit_within(self.limiter, scope, plain))
-            self._tasks.add(task)  # else nothing would keep it
-            task.add_done_callback(self._tasks.discard)
         self.metrics.waiting.inc()
         context = copy_context()
         context.run(logs.request_id.set, plain.request_id)

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 UNLIMITED = re.compile(r"/metrics|/docs|/openapi\.json|/health/.*|/static/.*")
 PATIENCE_S = 0.25  # with Redis, for each of two questions
+ASKED = "rate_limit"  # in a request's state, what the limiter has said
 ASK_AGAIN_S = 5.0  # a Redis that is away; meanwhile nobody waits for it
 
 
@@ -48,7 +49,6 @@ class Asked(NamedTuple):
 
     allowed: bool
     headers: dict[str, str]
-    wait_s: int  # until it is worth asking again
 
 
 class Limiter:
@@ -70,10 +70,20 @@ class Limiter:
         self._away_until = 0.0
 
     async def ask(self, scope: Scope) -> Asked | None:
-        """For one request; None where Redis does not say, and nobody is limited."""
+        """For one request; None where Redis does not say, and nobody is limited.
+
+        It is counted once, however often this is asked: the usual way does, behind a quick answer
+        that came to nothing.
+        """
+        state = scope.setdefault("state", {})
+        if ASKED not in state:
+            state[ASKED] = await self._ask(_client(scope, self.keys))
+        asked: Asked | None = state[ASKED]
+        return asked
+
+    async def _ask(self, client: str) -> Asked | None:
         if time.monotonic() < self._away_until:
             return None
-        client = _client(scope, self.keys)
         try:
             allowed = await self.limiter.hit(self.limit, client)
             stats = await self.limiter.get_window_stats(self.limit, client)
@@ -87,7 +97,7 @@ class Limiter:
             "RateLimit-Remaining": str(max(0, stats.remaining)),
             "RateLimit-Reset": str(wait_s),
         }
-        return Asked(allowed, headers, wait_s)
+        return Asked(allowed, headers)
 
 
 class RateLimits:
@@ -111,7 +121,7 @@ class RateLimits:
             return
         answer = Answer(429, "rate_limited", f"At most {self.limiter.limit} for each client.")
         response = problem_response(Request(scope), answer)
-        response.headers["Retry-After"] = str(asked.wait_s)
+        response.headers["Retry-After"] = asked.headers["RateLimit-Reset"]
         await response(scope, receive, told)
 
 

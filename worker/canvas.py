@@ -1,6 +1,6 @@
 """Where numbers are drawn: by matplotlib and for TensorBoard, imported when something is.
 
-That takes most of a second, which no job need wait for before it begins.
+That takes about a second, which no job need wait for before it begins.
 """
 
 import io

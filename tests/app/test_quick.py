@@ -194,6 +194,18 @@ def test_so_does_a_rate_limit(http: Http) -> None:
     assert_problem(http.post("/generate", json={}), 429, "rate_limited")
 
 
+@pytest.mark.parametrize("settings", [{"rate_limit": "2/hour"}], indirect=True)
+def test_which_counts_a_request_once_that_takes_both_ways(
+    http: Http, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("app.quick.packed", broken)
+    answer = http.post("/generate", json={})
+    assert (answer.status_code, answer.headers["ratelimit-remaining"]) == (200, "1")
+
+
 @pytest.mark.parametrize("settings", [{"max_queue": 3}], indirect=True)
 def test_who_comes_when_the_queue_is_full_is_sent_away(http: Http) -> None:
     assert_problem(http.post("/generate", json={"n": 4}), 429, "queue_full")
