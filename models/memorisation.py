@@ -53,13 +53,14 @@ def neighbour_sheet(
 ) -> bytes:
     """Generated images (M, C, R, R), each beside the training photos (N, C, R, R) nearest to it.
 
-    The first rows are the images closest to a training photo, the others the first of the rest, not
-    selected. PNG.
+    The first rows are the images closest to a training photo, the others are spread evenly over the
+    rest, and so over the categories where the images are in their order. PNG.
     """
     distances, _ = nearest(image_features, photo_features)
     order = distances.argsort().cpu()
     closest = order[:ROWS].tolist()
-    others = sorted(order[ROWS:].tolist())[:ROWS]
+    rest = sorted(order[ROWS:].tolist())
+    others = rest[:: max(1, len(rest) // ROWS)][:ROWS]
     rows, names = [], []
     for kind, chosen in (("closest", closest), ("other", others)):
         for number, index in enumerate(chosen, start=1):

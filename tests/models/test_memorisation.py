@@ -51,6 +51,17 @@ def test_the_sheet_begins_with_the_closest_image_and_its_nearest_photos() -> Non
     np.testing.assert_array_equal(pixels[:height, : alone.shape[1]], alone[:height])
 
 
+def test_the_other_rows_of_a_sheet_come_from_all_parts_of_the_images() -> None:
+    closest, others = [0.0] * ROWS, [20.0 * number for number in range(1, ROWS + 1)]
+    images = torch.tensor([*closest, *(value for value in others for _ in range(7))])
+    sheet = neighbour_sheet(
+        grey(images), images[:, None], grey(images), images[:, None] + (images > 0)[:, None]
+    )
+    pixels = np.asarray(Image.open(io.BytesIO(sheet)))
+    shown = pixels[:, -100, 0].tolist()  # down through the nearest photos
+    assert [value for value in others if int(value) in shown] == others
+
+
 def test_a_sheet_of_few_images_shows_them_all() -> None:
     values = torch.tensor([10.0, 20.0])
     features = values[:, None]
