@@ -60,7 +60,8 @@ def neighbour_sheet(
     order = distances.argsort().cpu()
     closest = order[:ROWS].tolist()
     rest = sorted(order[ROWS:].tolist())
-    others = rest[:: max(1, len(rest) // ROWS)][:ROWS]
+    step = max(1, len(rest) // ROWS)
+    others = rest[step // 2 :: step][:ROWS]
     rows, names = [], []
     for kind, chosen in (("closest", closest), ("other", others)):
         for number, index in enumerate(chosen, start=1):
