@@ -51,7 +51,7 @@ def latents(seeds: Sequence[int], z_dim: int, truncation: float = 1.0) -> Tensor
     """The z of each seed, float32 (N, Z), standard normal; `truncation` in (0, 1] scales them.
 
     Drawn on the CPU, and so equal for any device. Each seed is the key of a generator of its own,
-    Philox: PyTorch's on the CPU has only 2^32 streams, and a million fresh seeds hundreds of twins.
+    Philox: PyTorch's on the CPU has 2^32 streams, so that a million fresh seeds hold 116 twins.
 
     Paper: "Parallel random numbers: as easy as 1, 2, 3" - Salmon et al., 2011
     (https://doi.org/10.1145/2063384.2063405).
