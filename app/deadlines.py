@@ -20,7 +20,10 @@ class Deadline:
 
 
 class Deadlines:
-    """Those of one event loop at a time; no timer runs while there are none."""
+    """Those of one event loop at a time; no timer runs while there are none.
+
+    What an earlier loop has left is not called: it belongs to what ended with that loop.
+    """
 
     def __init__(self) -> None:
         self._pending: set[Deadline] = set()
@@ -29,11 +32,12 @@ class Deadlines:
     def set(self, after_s: float, call: Callable[[], None]) -> Deadline:
         """Have `call` called unless this is lifted before."""
         loop = asyncio.get_running_loop()
-        deadline = Deadline(loop.time() + after_s, call)
-        self._pending.add(deadline)
         if self._swept_by is not loop:
             self._swept_by = loop
+            self._pending.clear()
             loop.call_later(SWEEP_S, self._sweep, loop)
+        deadline = Deadline(loop.time() + after_s, call)
+        self._pending.add(deadline)
         return deadline
 
     def lift(self, deadline: Deadline) -> None:
@@ -41,11 +45,11 @@ class Deadlines:
         self._pending.discard(deadline)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._pending:
+            self._swept_by = None
+            return
+        loop.call_later(SWEEP_S, self._sweep, loop)  # first: what is called may fail
         now = loop.time()
         for deadline in [each for each in self._pending if each.due <= now]:
             self._pending.discard(deadline)
             deadline.call()
-        if self._pending:
-            loop.call_later(SWEEP_S, self._sweep, loop)
-        else:
-            self._swept_by = None

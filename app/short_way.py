@@ -40,10 +40,11 @@ class ShortWayProtocol(ImpatientProtocol):
             self._offer(*self._taken())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody waits for an answer."""
+        """Nobody waits for an answer; the usual way knows what to make of half a request."""
         super().connection_lost(exc)
         if self._leave is not None:
             self._leave()
+        self._let_go()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self.running = cycle

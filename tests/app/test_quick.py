@@ -39,9 +39,9 @@ class Http(httpx.Client):
         super().__init__(base_url=f"http://127.0.0.1:{port}", limits=limits)
         self.app, self.port = app, port
 
-    def counted(self, status: int) -> float:
+    def counted(self, status: int, route: str = "/generate") -> float:
         """How many requests for images were answered so."""
-        labels = {"method": "POST", "route": "/generate", "status": str(status)}
+        labels = {"method": "POST", "route": route, "status": str(status)}
         value = self.app.state.metrics.registry.get_sample_value(
             "vitrine_http_requests_total", labels
         )
@@ -273,6 +273,17 @@ def test_a_body_that_does_not_come_is_not_waited_for(
     with connect(http.port) as wire:
         wire.sendall(plain({})[:-1])
         assert status(wire) == 408
+
+
+@pytest.mark.parametrize("body", [b"", b"no\r\n"])
+def test_half_a_request_whose_connection_has_ended_is_not_held(
+    http: Http, monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    monkeypatch.setattr("app.short_way.BODY_S", 4 * DEADLINE_S)
+    head = plain(None, b"Transfer-Encoding: chunked").replace(b"Content-Length: 4\r\n", b"")
+    with connect(http.port) as wire:
+        wire.sendall(head.removesuffix(b"null") + body)
+    wait_for(lambda: http.counted(400, "none") == 1)
 
 
 def test_what_comes_behind_a_request_does_not_take_its_answer(
