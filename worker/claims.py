@@ -25,6 +25,7 @@ class Claim:
     def __init__(self, ledger: Ledger, record: JobRecord) -> None:
         self.ledger = ledger
         self.record = record
+        self.reported_at = time.monotonic()
         self._redis_away_until = 0.0
         self._store_away_until = 0.0
         self._told: dict[str, float] = {}  # the last metrics
@@ -39,6 +40,7 @@ class Claim:
         """Show where the job stands, and that it lives. Redis away is no reason to stop."""
         changes = {"stage": stage, "progress": progress, "metrics": metrics}
         self.record = self.record.model_copy(update=changes)
+        self.reported_at = time.monotonic()
         if time.monotonic() < self._redis_away_until:
             return
         shown = self.record.model_dump_json(include={"stage", "progress", "metrics"})

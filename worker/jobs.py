@@ -127,7 +127,8 @@ def after_death(record: JobRecord, max_attempts: int) -> JobRecord:
     if crashes >= max_attempts:
         error = JobError(
             code="worker_lost",
-            message=f"the process running this job died {crashes} times; it is not tried again",
+            message=f"the process running this job died or hung {crashes} times; it is not tried"
+            " again. Where memory ran out, a smaller request may do",
         )
         return move(record, "failed", crashes=crashes, error=error, stage=None)
     pause = BACKOFF * 2 ** (crashes - 2) if crashes > 1 else timedelta(0)

@@ -6,6 +6,7 @@ died is trained again.
 """
 
 import logging
+import time
 
 from redis import RedisError
 
@@ -22,11 +23,13 @@ class Seat:
         self.ledger = ledger
         self.record = record
         self.name = name
+        self.reported_at = time.monotonic()
 
     def report(self, stage: str, progress: JobProgress, metrics: dict[str, float]) -> None:
         """Show that this process lives; how far the job is, its owner shows."""
         changes = {"stage": stage, "progress": progress, "metrics": metrics}
         self.record = self.record.model_copy(update=changes)
+        self.reported_at = time.monotonic()
         try:
             self.ledger.leases.renew(self.name)
         except RedisError:

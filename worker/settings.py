@@ -80,6 +80,12 @@ class Settings(BaseSettings):
     lease_s: float = Field(
         default=20, gt=0, allow_inf_nan=False, description="silence after which a job is lost"
     )
+    step_s: float = Field(
+        default=600,
+        gt=0,
+        allow_inf_nan=False,
+        description="most that a step of a job takes; a longer one is taken for hung",
+    )
     checkpoint_every_s: float = Field(
         default=30, gt=0, allow_inf_nan=False, description="most of a training that is redone"
     )

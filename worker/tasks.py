@@ -21,6 +21,7 @@ from worker.devices import device_lock
 from worker.generating import run_generation
 from worker.lead import LimitsNotMet
 from worker.ledger import LeaseLost
+from worker.pulse import kept_alive
 from worker.queue import JobQueue, open_queue
 from worker.registry import ModelNotFound, WeightsDamaged
 from worker.requests import JobType
@@ -75,7 +76,9 @@ def run_job(job_id: str) -> None:
         if record is None:
             logger.info("job %s is not to be run: already claimed, or ended", job_id)
             return
-        _outlasting_outages(Claim(jobs.ledger, record), jobs)
+        claim = Claim(jobs.ledger, record)
+        with kept_alive(jobs.leases, claim.holder, claim, jobs.settings.step_s):
+            _outlasting_outages(claim, jobs)
 
 
 def _outlasting_outages(claim: Claim, jobs: JobQueue) -> None:
@@ -107,7 +110,11 @@ def help_job(job_id: str, name: str) -> None:
     jobs = _open()
     seat = Seat(jobs.ledger, jobs.ledger.records.read(job_id), name)
     try:
-        with _terminated() as stop_requested, device_lock():
+        with (
+            _terminated() as stop_requested,
+            device_lock(),
+            kept_alive(jobs.leases, name, seat, jobs.settings.step_s),
+        ):
             help_search(seat, jobs, stop_requested)
     except (JobCancelled, JobInterrupted):
         logger.info("%s has stopped", name)

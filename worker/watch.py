@@ -26,6 +26,7 @@ class Hold(Protocol):
     """An attempt's hold on its job, or a helper's place at it."""
 
     record: JobRecord
+    reported_at: float  # by `time.monotonic`; or when it began
 
     def report(self, stage: str, progress: JobProgress, metrics: dict[str, float]) -> None:
         """Show where it stands, and that it lives."""

@@ -40,7 +40,7 @@ def tiny_job(dataset: DatasetRecord) -> TrainJob:
 @pytest.fixture
 def start_worker(settings: Settings) -> Iterator[StartWorker]:
     """Starts `python -m worker`; whatever still runs is killed at the end."""
-    environment = os.environ | {
+    environment = {
         "VITRINE_REDIS_URL": str(settings.redis_url),
         "VITRINE_STORAGE_URL": str(settings.storage_url),
         "VITRINE_CHECKPOINT_EVERY_S": str(settings.checkpoint_every_s),
@@ -49,7 +49,8 @@ def start_worker(settings: Settings) -> Iterator[StartWorker]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start() -> "subprocess.Popen[bytes]":
-        process = subprocess.Popen([sys.executable, "-m", "worker"], env=environment)
+        command = [sys.executable, "-m", "worker"]
+        process = subprocess.Popen(command, env=os.environ | environment)
         started.append(process)
         return process
 

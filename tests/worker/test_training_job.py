@@ -7,6 +7,7 @@ import time
 from io import BytesIO
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from models.checkpoint import load_classifier
@@ -135,6 +136,27 @@ def test_a_job_that_kills_its_process_each_time_is_given_up(
     for attempt in (1, 2, 3):
         wait_for(jobs, job.id, lambda r, a=attempt: training(r) and r.attempt == a)  # type: ignore[misc] # mypy cannot type a lambda's default
         os.kill(work_horse_of(worker), signal.SIGKILL)
+    record = wait_for(jobs, job.id, lambda r: r.status == "failed")
+    assert record.error is not None
+    assert record.error.code == "worker_lost"
+
+
+def test_a_step_may_take_longer_than_a_lease_but_not_for_ever(
+    jobs: JobQueue, tiny_job: TrainJob, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Steps of some seconds, on any machine that takes less than a lease to load torch.
+    slow = {"preset": "best", "resolution": 64, "batch_size": 40, "max_images": 4000}
+    monkeypatch.setenv("VITRINE_LEASE_S", "3")
+    monkeypatch.setenv("VITRINE_MAX_ATTEMPTS", "1")
+    worker = start_worker()
+    job = jobs.submit("train", tiny_job.model_copy(update=slow))
+    wait_for(jobs, job.id, lambda r: training(r) and r.progress.step > 0)
+    worker.kill()
+    jobs.cancel(job.id)
+
+    monkeypatch.setenv("VITRINE_STEP_S", "0.5")
+    start_worker()
+    job = jobs.submit("train", tiny_job.model_copy(update=slow))
     record = wait_for(jobs, job.id, lambda r: r.status == "failed")
     assert record.error is not None
     assert record.error.code == "worker_lost"
