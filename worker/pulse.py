@@ -1,7 +1,7 @@
 """Signs of life between two reports of a job, because a slow step is no death.
 
-A process that is dead or frozen shows none, so that its lease runs out soon. One that hangs in a
-step goes on to show them; that, only the time tells which a step has taken.
+A process that is dead or frozen shows none, and its lease runs out soon. One that hangs in a step
+would show them for ever, so they end where a step takes too long.
 """
 
 import logging
