@@ -3,9 +3,9 @@
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request, params
-from redis.asyncio import Redis
 
 from app.errors import Problem
+from app.event_stream import EventStreams
 from app.metrics import Metrics
 from app.negotiation import preferred
 from app.resolving import Resolver
@@ -38,9 +38,9 @@ async def queue(request: Request) -> JobQueue:
     return value
 
 
-async def async_redis(request: Request) -> Redis:
-    """A client for what waits for long."""
-    value: Redis = request.app.state.async_redis
+async def event_streams(request: Request) -> EventStreams:
+    """What tells of jobs as they go on."""
+    value: EventStreams = request.app.state.event_streams
     return value
 
 
@@ -106,7 +106,7 @@ def accepts(*media_types: str) -> params.Depends:
     return params.Depends(check)
 
 
-AsyncRedisDep = Annotated[Redis, Depends(async_redis)]
+EventStreamsDep = Annotated[EventStreams, Depends(event_streams)]
 SamplerDep = Annotated[Sampler, Depends(sampler)]
 DelivererDep = Annotated[Deliverer, Depends(deliverer)]
 MetricsDep = Annotated[Metrics, Depends(metrics)]

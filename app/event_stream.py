@@ -1,5 +1,6 @@
 """A job's events as Server-Sent Events, which a client that lost its connection goes on with."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
 from typing import cast
@@ -33,32 +34,51 @@ def past(ledger: Ledger, record: JobRecord, after: str) -> list[Event]:
     return [event for event in events if event.place > place(after)]
 
 
-async def follow(
-    ledger: Ledger, redis: Redis, record: JobRecord, after: str
-) -> AsyncIterator[bytes]:
-    """The events behind `after`, those that have happened and those to come, until the job ends.
+class EventStreams:
+    """Those of one process, which end with it."""
 
-    It breaks off where Redis goes away: clients come again with the last id that they have seen.
-    """
-    while not record.terminal:
-        try:
-            events = await _new(redis, record.id, after)
-        except RedisError:
-            return
-        for event in events:
-            yield _encoded(event)
-            after = event.id
-            if _is_last(event):
+    def __init__(self, ledger: Ledger, redis: Redis) -> None:
+        self.ledger = ledger
+        self.redis = redis
+        self.ending = asyncio.Event()  # to be set when the process is about to end
+
+    async def follow(self, record: JobRecord, after: str) -> AsyncIterator[bytes]:
+        """A job's events behind `after`, those that have happened and those to come, until it ends.
+
+        They break off where Redis goes away or the process ends: clients come again with the last
+        id that they have seen.
+        """
+        while not record.terminal:
+            try:
+                events = await self._new(record.id, after)
+            except RedisError:
                 return
-        if not events:
-            yield KEEPALIVE_COMMENT
-            record = await anyio.to_thread.run_sync(ledger.records.read, record.id)
-    for event in await anyio.to_thread.run_sync(past, ledger, record, after):
-        yield _encoded(event)
+            for event in events:
+                yield _encoded(event)
+                after = event.id
+                if _is_last(event):
+                    return
+            if self.ending.is_set():
+                return
+            if not events:
+                yield KEEPALIVE_COMMENT
+                record = await anyio.to_thread.run_sync(self.ledger.records.read, record.id)
+        for event in await anyio.to_thread.run_sync(past, self.ledger, record, after):
+            yield _encoded(event)
+
+    async def _new(self, job_id: str, after: str) -> list[Event]:
+        """The next events, once there are any; none after a while, or where the process ends."""
+        reading = asyncio.ensure_future(_read(self.redis, job_id, after))
+        ended = asyncio.ensure_future(self.ending.wait())
+        try:
+            await asyncio.wait((reading, ended), return_when=asyncio.FIRST_COMPLETED)
+            return reading.result() if reading.done() else []
+        finally:
+            reading.cancel()
+            ended.cancel()
 
 
-async def _new(redis: Redis, job_id: str, after: str) -> list[Event]:
-    """The next events, once there are any, or none for a while."""
+async def _read(redis: Redis, job_id: str, after: str) -> list[Event]:
     found = await redis.xread({stream_key(job_id): after}, AT_ONCE, round(1000 * QUIET_S))
     # redis-py's annotations leave open whether answers are decoded.
     streams = cast("Streams", found.items() if isinstance(found, dict) else found or [])

@@ -18,10 +18,11 @@ from app.auth import parse_keys
 from app.batching import Batcher
 from app.body import BodyLimits
 from app.engines import Engines
-from app.event_stream import QUIET_S
+from app.event_stream import QUIET_S, EventStreams
 from app.hosts import HostRules, Hosts, allowed_hosts
 from app.metrics import Metrics
 from app.observe import Observe
+from app.patience import ENDING
 from app.quick import Quick
 from app.rate_limits import Limiter, RateLimits
 from app.request_id import RequestId
@@ -84,6 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.queue = open_queue(settings, storage, patience_s=REDIS_PATIENCE_S)
     app.state.deliverer = Deliverer(app.state.queue, Sender(app.state.queue.receivers))
     _connect(app, settings)
+    app.state.event_streams = EventStreams(app.state.queue.ledger, app.state.async_redis)
     app.state.metrics = Metrics()
     registry = Registry(storage)
     app.state.resolver = Resolver(registry, settings.default_model)
@@ -138,7 +140,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Quick]]:
+async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
     await anyio.to_thread.run_sync(_warm_up, app)
     # What is loaded by now stays. To look through it for garbage would stop every request for a
     # third of a second, every few thousand of them.
@@ -147,7 +149,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Quick]]:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_look_after, app.state.queue)
         tasks.start_soon(app.state.deliverer.run)
-        yield {STATE: Quick(app.state)}
+        yield {STATE: Quick(app.state), ENDING: app.state.event_streams.ending}
         app.state.importer.close()
         await anyio.to_thread.run_sync(app.state.sampler.batcher.close)
         tasks.cancel_scope.cancel()

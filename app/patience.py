@@ -1,7 +1,8 @@
-"""For how long a connection may take to say what it wants.
+"""For how long a connection may take to say what it wants, and a server's end for what it gets.
 
 uvicorn closes connections that are idle between two requests, but waits for ever for the first
-byte of one, and for the rest of headers that trickle in (the "slowloris" attack).
+byte of one, and for the rest of headers that trickle in (the "slowloris" attack). When it ends, it
+waits for answers that are under way; to those that have no end of their own it says nothing.
 """
 
 from asyncio import TimerHandle, Transport
@@ -9,6 +10,7 @@ from asyncio import TimerHandle, Transport
 from app.wire import StrictProtocol
 
 HEADERS_S = 10.0
+ENDING = "ending"  # where the lifespan leaves an `asyncio.Event` to be set then, if it does
 
 
 class ImpatientProtocol(StrictProtocol):
@@ -36,6 +38,12 @@ class ImpatientProtocol(StrictProtocol):
         """Nothing is waited for any more."""
         self._forget()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """The server ends."""
+        if ENDING in self.app_state:
+            self.app_state[ENDING].set()
+        super().shutdown()
 
     def _wait(self) -> None:
         self._limit = self.loop.call_later(HEADERS_S, self._give_up)

@@ -12,15 +12,15 @@ from app.deferred import DeferDep
 from app.dependencies import (
     EVENTS,
     JSON,
-    AsyncRedisDep,
     DatasetsDep,
+    EventStreamsDep,
     Limit,
     QueueDep,
     ResolverDep,
     StorageDep,
 )
 from app.errors import Problem, can_answer
-from app.event_stream import follow, past
+from app.event_stream import past
 from app.idempotency import IdFor, OnceDep
 from app.schemas import Artifact, JobView, Page
 from models.search_space import narrow
@@ -206,7 +206,7 @@ def seen(
 async def read_events(
     record: JobDep,
     queue: QueueDep,
-    redis: AsyncRedisDep,
+    streams: EventStreamsDep,
     behind: Annotated[str, Depends(seen)],
     accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
     limit: Limit = 100,
@@ -217,7 +217,7 @@ async def read_events(
     `Accept: application/json` what has happened so far, in pages, oldest first.
     """
     if "application/json" not in accept:
-        stream = follow(queue.ledger, redis, record, behind)
+        stream = streams.follow(record, behind)
         headers = {"Cache-Control": "no-store"}
         return StreamingResponse(stream, headers=headers, media_type="text/event-stream")
     events = await to_thread.run_sync(past, queue.ledger, record, behind)

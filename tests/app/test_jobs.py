@@ -12,14 +12,17 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from tests.app.conftest import Serve
+from app.main import create_app
+from tests.app.conftest import Serve, disconnect
 from tests.app.problems import Answer, assert_problem
+from tests.wire import connect, listening, received
 from worker.artifacts import JobFiles
 from worker.claims import Claim
 from worker.embedded import EmbeddedValkey
 from worker.jobs import JobProgress
 from worker.queue import JobQueue
-from worker.requests import NasJob
+from worker.requests import NasJob, TrainJob
+from worker.settings import Settings
 from worker.shipped import SAMPLE_DATASET, add_sample_dataset
 from worker.storage import Storage
 
@@ -295,6 +298,23 @@ def test_events_tell_a_jobs_story_from_wherever_one_has_stopped(
     for seen, (number, _, _) in enumerate(events, start=1):
         rest = client.get(f"/jobs/{told}/events", headers={"Last-Event-ID": number})
         assert events_of(rest.text) == events[seen:] if seen < len(events) else rest.text == ""
+
+
+def test_a_stream_of_events_ends_well_when_the_server_does(
+    settings: Settings, jobs: JobQueue
+) -> None:
+    job = jobs.submit("train", TrainJob(dataset=SAMPLE_DATASET, model="shoes"))
+    app = create_app(settings)
+    with listening(app) as port:
+        wire = connect(port)
+        wire.sendall(b"GET /jobs/%s/events HTTP/1.1\r\nHost: testserver\r\n\r\n" % job.id.encode())
+        beginning, closed = received(wire, quiet_s=0.5)
+        assert (b"event: status" in beginning, closed) == (True, False)
+        told = time.monotonic()
+    assert time.monotonic() - told < 3
+    assert received(wire, quiet_s=0.5) == (b"0\r\n\r\n", True)
+    wire.close()
+    disconnect(app)
 
 
 def test_events_come_in_pages_as_json(client: TestClient, told: str) -> None:
