@@ -1,4 +1,4 @@
-"""For how long a connection may take to say what it wants, and a server's end for what it gets.
+"""For how long a connection may take to say what it wants, and what a server's end is to it.
 
 uvicorn closes connections that are idle between two requests, but waits for ever for the first
 byte of one, and for the rest of headers that trickle in (the "slowloris" attack). When it ends, it

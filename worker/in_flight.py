@@ -6,13 +6,12 @@ may be lost, with Redis or with the process that held it, which then blocks nobo
 
 import logging
 import secrets
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from redis import Redis, RedisError
 
-from worker.leases import Leases
+from worker.leases import Leases, renewing
 
 logger = logging.getLogger(__name__)
 
@@ -31,14 +30,14 @@ def in_flight(leases: Leases, name: str) -> Iterator[None]:
     key, token = f"vitrine:in-flight:{name}", secrets.token_hex(8)
     if not _take(leases, key, token):
         raise RequestInFlight("the first of these requests is still being worked on")
-    over = threading.Event()
-    renewal = threading.Thread(target=_renew, args=(leases, key, over), daemon=True)
-    renewal.start()
+
+    def renew() -> None:
+        leases.redis.pexpire(key, int(leases.lease_s * 1000))
+
     try:
-        yield
+        with renewing(leases.lease_s, renew):
+            yield
     finally:
-        over.set()
-        renewal.join()
         _drop(leases.redis, key, token)
 
 
@@ -48,14 +47,6 @@ def _take(leases: Leases, key: str, token: str) -> bool:
     except RedisError:
         logger.warning("Redis is away: what %s stands for may be worked on twice", key)
         return True
-
-
-def _renew(leases: Leases, key: str, over: threading.Event) -> None:
-    while not over.wait(leases.lease_s / 4):
-        try:
-            leases.redis.pexpire(key, int(leases.lease_s * 1000))
-        except RedisError:
-            logger.warning("Redis is away: %s was not renewed", key)
 
 
 def _drop(redis: Redis, key: str, token: str) -> None:

@@ -4,7 +4,14 @@ Nothing here decides what becomes of a job: a lease that is gone is a reason to 
 which refuses whoever is wrong.
 """
 
-from redis import Redis
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from redis import Redis, RedisError
+
+logger = logging.getLogger(__name__)
 
 FIRST_SEEN = "vitrine:first-seen"  # by Redis's clock; gone when Redis was wiped
 PROGRESS_KEPT_MS = 86_400_000
@@ -69,6 +76,27 @@ class Leases:
     def end_turn(self, duty: str) -> None:
         """This process has seen to it before its time was over; others may do so again."""
         self.redis.delete(f"vitrine:turn:{duty}")
+
+
+@contextmanager
+def renewing(lease_s: float, renew: Callable[[], None]) -> Iterator[None]:
+    """Call `renew` in time, in a thread, until the block ends. Redis away is no reason to stop."""
+    over = threading.Event()
+
+    def renew_on() -> None:
+        while not over.wait(lease_s / 4):
+            try:
+                renew()
+            except RedisError:
+                logger.warning("Redis is away: a lease was not renewed")
+
+    thread = threading.Thread(target=renew_on, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _lease_key(name: str) -> str:

@@ -5,14 +5,11 @@ would show them for ever, so they end where a step takes too long.
 """
 
 import logging
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from redis import RedisError
-
-from worker.leases import Leases
+from worker.leases import Leases, renewing
 from worker.watch import Hold
 
 logger = logging.getLogger(__name__)
@@ -20,27 +17,17 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def kept_alive(leases: Leases, name: str, hold: Hold, step_s: float) -> Iterator[None]:
-    """Renew the lease of this name until the block ends, or `hold` has not reported for `step_s`.
+    """Renew the lease of this name until the block ends, but not where `hold` is silent too long.
 
-    From then on the lease runs out, and the process is killed as a silent one.
+    Where it has not reported for `step_s`, the lease runs out and the process is killed.
     """
-    over = threading.Event()
-    pulse = threading.Thread(target=_beat, args=(leases, name, hold, step_s, over), daemon=True)
-    pulse.start()
-    try:
-        yield
-    finally:
-        over.set()
-        pulse.join()
 
-
-def _beat(leases: Leases, name: str, hold: Hold, step_s: float, over: threading.Event) -> None:
-    while not over.wait(leases.lease_s / 4):
+    def renew() -> None:
         silent_s = time.monotonic() - hold.reported_at
         if silent_s > step_s:
-            logger.error("a step has taken more than %.0f s: it is taken for hung", step_s)
-            return
-        try:
+            logger.error("a step has taken %.0f s, more than VITRINE_STEP_S: it hangs", silent_s)
+        else:
             leases.renew(name)
-        except RedisError:
-            logger.debug("Redis is away: the lease of %s was not renewed", name)
+
+    with renewing(leases.lease_s, renew):
+        yield

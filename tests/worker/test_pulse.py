@@ -13,7 +13,7 @@ from worker.pulse import kept_alive
 from worker.queue import JobQueue
 from worker.requests import TrainJob
 
-LEASE_S = 0.4
+LEASE_S = 0.8
 FOREVER_S = 60.0
 
 
@@ -42,10 +42,12 @@ def test_a_hung_step_loses_it_and_each_report_begins_another_step(jobs: JobQueue
     claim = claimed(jobs)
     step_s = 2 * LEASE_S
     with kept_alive(jobs.leases, claim.holder, claim, step_s):
-        for step in range(6):
+        for step in range(4):
             claim.report("training", JobProgress(step=step), {})
             assert still_held(jobs, LEASE_S)
         assert not still_held(jobs, step_s + LEASE_S)
+        claim.report("training", JobProgress(step=4), {})  # it was only slow, and is not dead yet
+        assert still_held(jobs, 1.5 * LEASE_S)
 
 
 def test_redis_away_does_not_end_it(jobs: JobQueue) -> None:

@@ -144,7 +144,7 @@ def test_a_job_that_kills_its_process_each_time_is_given_up(
 def test_a_step_may_take_longer_than_a_lease_but_not_for_ever(
     jobs: JobQueue, tiny_job: TrainJob, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Steps of some seconds, on any machine that takes less than a lease to load torch.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that a step takes some seconds
     slow = {"preset": "best", "resolution": 64, "batch_size": 40, "max_images": 4000}
     monkeypatch.setenv("VITRINE_LEASE_S", "3")
     monkeypatch.setenv("VITRINE_MAX_ATTEMPTS", "1")
