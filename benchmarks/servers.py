@@ -82,15 +82,20 @@ class Server:
 
 
 @contextmanager
-def vitrine(folder: Path, weights: Path) -> Iterator[Server]:
-    """Our service in embedded mode, as `python -m app` starts it in an empty folder."""
-    data = folder / "vitrine"
+def vitrine(
+    folder: Path, weights: Path, name: str = "vitrine", checkout: Path | None = None
+) -> Iterator[Server]:
+    """Our service in embedded mode, as `python -m app` starts it in an empty folder.
+
+    `checkout` is the folder of another commit's code; None is this one.
+    """
+    data = folder / name
     model = load_model(weights.read_bytes())
     _register(Registry(Storage.open(f"file://{data / 'objects'}")), model, weights.read_bytes())
-    service = Service(SETTINGS | {"VITRINE_DATA_DIR": str(data)})
+    service = Service(SETTINGS | {"VITRINE_DATA_DIR": str(data)}, checkout=checkout)
     try:
         service.wait_until_ready()
-        yield Server("vitrine", service.url, service.process.pid)
+        yield Server(name, service.url, service.process.pid)
     finally:
         try:
             service.interrupt()

@@ -9,6 +9,9 @@ they are given: each needs an interpreter that has its package and ours, as made
 
 in the repository's folder (or `bentoml`, or `ray[serve]`), and given as `--peer NAME=V/bin/python`,
 where NAME is litserve, bentoml or ray. wrk is a package of Debian and Ubuntu.
+
+`--checkout NAME=FOLDER` measures another commit of this service beside this one, in place of the
+peers: FOLDER is what `git worktree add FOLDER COMMIT` makes.
 """
 
 import argparse
@@ -70,6 +73,10 @@ class Bench:
         self.wrk = Wrk(folder, CATEGORIES)
         self.model = load_model(self.weights.read_bytes(), torch.device("cpu"))
         self.servers = {OURS: stack.enter_context(vitrine(folder, self.weights))}
+        for name, checkout in options.checkouts.items():
+            self.servers[name] = stack.enter_context(
+                vitrine(folder, self.weights, name, Path(checkout).absolute())
+            )
         for name, python in options.peers.items():
             if name not in FRAIL:
                 print(f"{resolution} px: starting {name}", flush=True)
@@ -149,14 +156,14 @@ def table(readings: Sequence[Reading]) -> None:
     print(f"\n{first.resolution} px, {first.clients} clients; medians of {len(sides[OURS])} rounds")
     print(
         f"  {'side':<10} {'requests/s':>10} {'(range)':>15} {'p50 ms':>8} {'p99 ms':>8}"
-        f" {'errors':>6}  to best peer  of bare"
+        f" {'errors':>6}  to best other  of bare"
     )
     for name, rows in sides.items():
         span = f"({min(r.per_s for r in rows):.1f}-{max(r.per_s for r in rows):.1f})"
         print(
             f"  {name:<10} {rates[name]:10.1f} {span:>15} {median(r.p50_ms for r in rows):8.1f}"
             f" {median(r.p99_ms for r in rows):8.1f} {sum(r.errors for r in rows):6}"
-            f"  {rates[name] / best:11.2f}x  {rates[name] / rates[BARE]:6.0%}"
+            f"  {rates[name] / best:12.2f}x  {rates[name] / rates[BARE]:6.0%}"
         )
 
 
@@ -171,14 +178,17 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--seconds", type=int, default=5, help="of each side in each round")
     add("--warm-up", type=int, default=2, help="seconds before each of those")
     add("--peer", action="append", default=[], metavar="NAME=PYTHON", help=f"of {', '.join(PEERS)}")
+    add("--checkout", action="append", default=[], metavar="NAME=FOLDER", help="of another commit")
     add("--json", type=Path, help="where to keep every reading")
     add("--soak", type=int, metavar="SECONDS", help="instead: ours alone, for so long")
     options = parser.parse_args(arguments)
-    options.peers = {FASTAPI: sys.executable} | dict(each.split("=", 1) for each in options.peer)
+    options.checkouts = dict(each.split("=", 1) for each in options.checkout)
+    options.peers = {} if options.checkouts else {FASTAPI: sys.executable}
+    options.peers |= dict(each.split("=", 1) for each in options.peer)
     if unknown := options.peers.keys() - PEERS.keys():
         parser.error(f"no such peer: {', '.join(unknown)}")
     if options.soak:
-        options.peers = {}
+        options.peers, options.checkouts = {}, {}
     return options
 
 

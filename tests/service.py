@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from io import BytesIO
+from pathlib import Path
 
 import httpx
 from PIL import Image
@@ -25,10 +26,19 @@ def free_port() -> int:
 
 
 class Service:
-    """`python -m app` with these settings and no others, and a client of it."""
+    """`python -m app` with these settings and no others, and a client of it.
 
-    def __init__(self, settings: dict[str, str], headers: dict[str, str] | None = None) -> None:
+    `checkout` is a folder with the code of another commit, to compare it with this one.
+    """
+
+    def __init__(
+        self,
+        settings: dict[str, str],
+        headers: dict[str, str] | None = None,
+        checkout: Path | None = None,
+    ) -> None:
         port = free_port()
+        self.checkout = checkout
         outside = {name: v for name, v in os.environ.items() if not name.startswith("VITRINE_")}
         self.environment = outside | {"VITRINE_PORT": str(port)} | settings
         self.url = f"http://127.0.0.1:{port}"
@@ -42,6 +52,7 @@ class Service:
         return subprocess.Popen(
             [sys.executable, "-m", "app"],
             env=self.environment,
+            cwd=self.checkout,
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
