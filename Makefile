@@ -12,8 +12,8 @@ help: ## list the targets
 run: .venv/.run-stamp ## start the whole service on this machine
 	@exec $(BIN)/python -m app
 
-test: lint ## lint, then the tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+test: lint ## lint, then the tests with their coverage
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=
 
 chaos: .venv/.dev-stamp ## harm the job system on purpose for an hour or two, count what is lost
 	$(BIN)/python -m tests.chaos

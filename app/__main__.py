@@ -1,7 +1,8 @@
 """python -m app: the whole service on this machine, or the API alone.
 
-Without VITRINE_REDIS_URL and VITRINE_STORAGE_URL it starts all it needs: a real Valkey server, the
-object store in a folder, and one worker process. With them set it is the production API.
+Without VITRINE_REDIS_URL and VITRINE_STORAGE_URL it runs in embedded mode: it starts a Valkey
+server, keeps objects in a folder, and starts one worker process. With both set it runs the API
+alone, as in production.
 """
 
 import signal
@@ -16,10 +17,10 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 
 from app.auth import check_exposure, parse_keys
-from app.hosts import allowed_hosts
 from app.main import create_app
-from app.processes import APP, PATIENCE_S, serve_in_processes
-from app.short_way import ShortWayProtocol
+from app.middleware.hosts import allowed_hosts
+from app.processes import APP, STARTUP_TIMEOUT_S, serve_in_processes
+from app.server.connection import FastPathProtocol
 from worker import logs
 from worker.embedded import (
     DataFolderBusy,
@@ -28,9 +29,9 @@ from worker.embedded import (
     WorkerProcess,
     lock_data_folder,
 )
-from worker.registry import Registry
+from worker.registry.bundled_models import add_sample_dataset, register_models
+from worker.registry.registry import Registry
 from worker.settings import Settings, explain
-from worker.shipped import add_sample_dataset, register_models
 from worker.storage import Storage, StorageError
 
 READY = """
@@ -44,14 +45,14 @@ GRACE_S = 5
 
 
 class Server(uvicorn.Server):
-    """uvicorn, saying when it is ready and what to do next."""
+    """uvicorn server that prints its URL and an example request once it is ready."""
 
     def __init__(self, config: uvicorn.Config, ready: str) -> None:
         super().__init__(config)
         self.ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start serving, then say so."""
+        """Start serving, then print `ready`."""
         await super().startup(sockets)
         if self.started:
             print(self.ready, flush=True)
@@ -98,22 +99,22 @@ def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         factory=isinstance(app, str),
-        loop="uvloop",  # which also sets TCP_NODELAY; asyncio does not on a socket handed to it
-        http=ShortWayProtocol,
+        loop="uvloop",  # also sets TCP_NODELAY; asyncio does not on a given socket
+        http=FastPathProtocol,
         ws="none",
         workers=settings.api_processes,
         log_level=settings.log_level if settings.log_level == "debug" else "warning",
-        log_config=None,  # its lines are written as all others are
-        access_log=False,  # `app.observe` writes those
+        log_config=None,  # `worker.logs` formats uvicorn's lines too
+        access_log=False,  # `app.middleware.access_log` writes it
         timeout_graceful_shutdown=GRACE_S,
-        timeout_worker_healthcheck=PATIENCE_S,
+        timeout_worker_healthcheck=STARTUP_TIMEOUT_S,
         server_header=False,
     )
 
 
 @contextmanager
 def _listen(settings: Settings) -> Iterator[socket.socket]:
-    """The port, claimed before anything else is started."""
+    """The listening socket, bound before anything else is started; exits if the port is taken."""
     try:
         listener = socket.create_server((settings.host, settings.port))
     except OSError as error:

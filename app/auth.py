@@ -1,20 +1,17 @@
-"""Who may call what: API keys, known by their SHA-256 and the scopes they carry.
+"""API keys: authentication by SHA-256 digest, authorization by scope.
 
-`VITRINE_API_KEY_HASHES` holds entries `scope+scope:sha256hex`, separated by commas, each with or
-without `:2027-01-31`, its last day; `python -m app.keys` makes them. Without any the service serves
-loopback only, and asks nobody for a key.
+`VITRINE_API_KEY_HASHES` holds entries `scope+scope:sha256hex`, separated by commas, each optionally
+followed by its last day, as in `:2027-01-31`; `python -m app.keys` makes them. Without entries the
+service requires no key and serves loopback only.
 """
 
 import hashlib
 import hmac
 import ipaddress
 import re
-from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime
-from typing import Annotated, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
-from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
 
 from app.errors import Problem
@@ -24,7 +21,7 @@ DIGEST = re.compile("[0-9a-f]{64}")
 
 
 class Key(NamedTuple):
-    """What is known of a key beside its hash."""
+    """Scopes and expiry of an API key."""
 
     scopes: frozenset[str]
     expires: date | None  # its last day, UTC
@@ -36,8 +33,6 @@ class Key(NamedTuple):
 
 
 ApiKeys = dict[str, Key]  # by SHA-256 of the key
-
-bearer = HTTPBearer(auto_error=False, description="An API key.")
 
 
 def parse_keys(text: str) -> ApiKeys:
@@ -58,7 +53,7 @@ def _parse(entry: str) -> tuple[str, Key]:
         if not DIGEST.fullmatch(digest) or not scopes <= set(get_args(Scope)):
             raise ValueError
     except ValueError:
-        # Of neither error is a word repeated: what was meant to be a hash may be a key.
+        # The original message is dropped: it may quote a key that was pasted in place of its hash.
         raise ValueError(
             "VITRINE_API_KEY_HASHES: each entry must be scopes (generate, manage, metrics)"
             " joined by +, a colon, the SHA-256 of the key in lower-case hex and, where it is to"
@@ -80,48 +75,39 @@ def check_exposure(host: str, keys: ApiKeys) -> None:
         )
 
 
-def require(*allowed: Scope) -> Callable[..., Awaitable[None]]:
-    """A dependency that lets only keys with one of these scopes through."""
+def authorize(keys: ApiKeys, sent: str | None, *allowed: Scope) -> Key | None:
+    """The key that was sent, if it has one of these scopes; None if the service has no keys.
 
-    async def check(
-        request: Request,
-        credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
-    ) -> None:
-        authorize(request, credentials.credentials if credentials else None, *allowed)
-
-    return check
-
-
-def authorize(request: Request, sent: str | None, *allowed: Scope) -> None:
-    """Let only keys with one of these scopes through; raises Problem."""
-    keys: ApiKeys = request.app.state.api_keys
+    Raises:
+        Problem: 401 without a valid key, 403 without the scope.
+    """
     if not keys:
-        return
+        return None
     key = None if sent is None else find_key(keys, sent)
     if key is None:
         problem = Problem(401, "unauthorized", "Send a valid key: Authorization: Bearer <key>.")
         problem.headers = {"WWW-Authenticate": "Bearer"}
         raise problem
-    request.state.scopes = key.scopes
     if key.scopes.isdisjoint(allowed):
         raise Problem(403, "forbidden", f"This key lacks the scope {' or '.join(allowed)}.")
+    return key
 
 
 def sent_key(authorization: str) -> str | None:
-    """The key in a header's value, as `bearer` finds it, before there is a route."""
+    """The key in an `Authorization` header, parsed as FastAPI's `HTTPBearer` does."""
     scheme, key = get_authorization_scheme_param(authorization)
     return key if scheme.lower() == "bearer" else None
 
 
 def digest_of(key: str) -> str:
-    """What is known of a key in place of itself."""
+    """SHA-256 of a key in hex, which is stored in place of the key."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def find_key(keys: ApiKeys, key: str) -> Key | None:
-    """What is known of a key that is valid now."""
+    """Scopes and expiry of a key; None if it is unknown or has expired."""
     digest = digest_of(key)
-    # Every entry is compared, in constant time each, so that timing tells nothing of the keys.
+    # Compares every entry in constant time, so that timing reveals nothing about the keys.
     matches = [each for known, each in keys.items() if hmac.compare_digest(known, digest)]
     return matches[0] if matches and not matches[0].has_expired else None
 

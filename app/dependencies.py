@@ -1,99 +1,53 @@
-"""What routes are given: opened once in `create_app`, kept on the application's state."""
+"""FastAPI dependencies: services, API key scopes, content negotiation, idempotency keys."""
 
+import hashlib
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request, params
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from app.auth import Scope, authorize
 from app.errors import Problem
-from app.event_stream import EventStreams
-from app.metrics import Metrics
-from app.negotiation import preferred
-from app.resolving import Resolver
-from app.sampling import Sampler
-from app.webhook_delivery import Deliverer
-from worker.datasets import DatasetStore
-from worker.links import Links
-from worker.queue import JobQueue
-from worker.registry import Registry
-from worker.settings import Settings
-from worker.storage import Storage
-from worker.uploads import Uploads
+from app.generation.async_generation import IdFor, submit_generation
+from app.generation.generate_images import MakeImages, generate_images
+from app.generation.image_links import PublishImages, publish_images
+from app.generation.negotiation import preferred
+from app.schemas import JobView
+from app.services import Services
+from worker.ledger.idempotency import reserve
+from worker.registry.model_versions import ModelCard
+from worker.schemas.requests import GenerateJob
+
+SubmitGeneration = Callable[[GenerateJob, ModelCard], JobView]
+
+bearer = HTTPBearer(auto_error=False, description="An API key.")
 
 
-async def settings(request: Request) -> Settings:
-    """The service's settings."""
-    value: Settings = request.app.state.settings
-    return value
+async def services(request: Request) -> Services:
+    """The services of this process."""
+    opened: Services = request.app.state.services
+    return opened
 
 
-async def storage(request: Request) -> Storage:
-    """The object store."""
-    value: Storage = request.app.state.storage
-    return value
+ServicesDep = Annotated[Services, Depends(services)]
 
 
-async def queue(request: Request) -> JobQueue:
-    """The job system."""
-    value: JobQueue = request.app.state.queue
-    return value
+def require(*allowed: Scope) -> Callable[..., Awaitable[None]]:
+    """A dependency that lets only keys with one of these scopes through."""
 
+    async def check(
+        request: Request,
+        services: ServicesDep,
+        credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+    ) -> None:
+        sent = credentials.credentials if credentials else None
+        key = authorize(services.api_keys, sent, *allowed)
+        if key is not None:
+            request.state.scopes = key.scopes
 
-async def event_streams(request: Request) -> EventStreams:
-    """What tells of jobs as they go on."""
-    value: EventStreams = request.app.state.event_streams
-    return value
-
-
-async def sampler(request: Request) -> Sampler:
-    """The warm generators."""
-    value: Sampler = request.app.state.sampler
-    return value
-
-
-async def resolver(request: Request) -> Resolver:
-    """What references to models mean."""
-    value: Resolver = request.app.state.resolver
-    return value
-
-
-async def deliverer(request: Request) -> Deliverer:
-    """What delivers webhooks."""
-    value: Deliverer = request.app.state.deliverer
-    return value
-
-
-async def metrics(request: Request) -> Metrics:
-    """What this process observes."""
-    value: Metrics = request.app.state.metrics
-    return value
-
-
-StorageDep = Annotated[Storage, Depends(storage)]
-SettingsDep = Annotated[Settings, Depends(settings)]
-QueueDep = Annotated[JobQueue, Depends(queue)]
-
-
-async def registry(storage: StorageDep) -> Registry:
-    """The models."""
-    return Registry(storage)
-
-
-async def links(storage: StorageDep, settings: SettingsDep) -> Links:
-    """Links to generated images."""
-    return Links(storage, settings.link_ttl_s)
-
-
-async def datasets(request: Request, storage: StorageDep) -> DatasetStore:
-    """The data sets."""
-    return DatasetStore(storage, request.app.state.importer.run)
-
-
-DatasetsDep = Annotated[DatasetStore, Depends(datasets)]
-
-
-async def uploads(datasets: DatasetsDep, queue: QueueDep) -> Uploads:
-    """What clients send us."""
-    return Uploads(datasets, queue.leases)
+    return check
 
 
 def accepts(*media_types: str) -> params.Depends:
@@ -106,14 +60,53 @@ def accepts(*media_types: str) -> params.Depends:
     return params.Depends(check)
 
 
-EventStreamsDep = Annotated[EventStreams, Depends(event_streams)]
-SamplerDep = Annotated[Sampler, Depends(sampler)]
-DelivererDep = Annotated[Deliverer, Depends(deliverer)]
-MetricsDep = Annotated[Metrics, Depends(metrics)]
-RegistryDep = Annotated[Registry, Depends(registry)]
-ResolverDep = Annotated[Resolver, Depends(resolver)]
-LinksDep = Annotated[Links, Depends(links)]
-UploadsDep = Annotated[Uploads, Depends(uploads)]
+async def idempotent_id(
+    request: Request,
+    services: ServicesDep,
+    key: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            min_length=1,
+            max_length=255,
+            pattern=r"^[\x21-\x7e]+$",
+            description="Any text of your own, for this request alone. Sent again with it within a"
+            " day, the request gets its first answer and makes nothing new.",
+        ),
+    ] = None,
+) -> IdFor:
+    """A function that reserves an id for the `Idempotency-Key`; it returns None without one."""
+    client = hashlib.sha256(request.headers.get("authorization", "").encode()).hexdigest()
+    scope = f"{client} {request.url.path}"
+
+    def id_for(prefix: str, asked: Callable[[], bytes]) -> str | None:
+        return None if key is None else reserve(services.storage, prefix, scope, key, asked())
+
+    return id_for
+
+
+IdempotentIdDep = Annotated[IdFor, Depends(idempotent_id)]
+
+
+async def make_images(request: Request, services: ServicesDep) -> MakeImages:
+    """Generates the images of a request until its client disconnects."""
+    return partial(generate_images, request.receive, services.sampler)
+
+
+async def publish(request: Request, services: ServicesDep) -> PublishImages:
+    """Stores images and returns an absolute URL for each."""
+    base = services.settings.public_url or str(request.base_url)
+    return partial(publish_images, services.image_links, base)
+
+
+async def submit(services: ServicesDep, id_for: IdempotentIdDep) -> SubmitGeneration:
+    """Queues a generate job."""
+    return partial(submit_generation, services.queue, id_for)
+
+
+MakeImagesDep = Annotated[MakeImages, Depends(make_images)]
+PublishDep = Annotated[PublishImages, Depends(publish)]
+SubmitGenerationDep = Annotated[SubmitGeneration, Depends(submit)]
 
 Limit = Annotated[int, Query(ge=1, le=100, description="How many at most.")]
 JSON = accepts("application/json")

@@ -1,4 +1,4 @@
-"""The OpenAPI document and Swagger UI, all from our own files: no internet is needed."""
+"""OpenAPI document and Swagger UI, served from local files: no internet access is needed."""
 
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
         webhooks=app.webhooks.routes,
     )
     for operations in document["webhooks"].values():
-        # How receivers refuse is their own affair.
+        # The error answers of webhook receivers are not specified.
         operations["post"]["responses"] = {"2XX": {"description": "Taken; not sent again."}}
     schemas = document["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
@@ -82,7 +82,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
 
 
 def _statuses(operation: dict[str, Any]) -> set[str]:
-    """The errors that an operation can answer by what it takes; routes name the others."""
+    """Error statuses that follow from an operation's parameters; routes declare the others."""
     statuses = {"400", "406", "429", "503"}
     places = {parameter["in"] for parameter in operation.get("parameters", [])}
     if "security" in operation:

@@ -1,4 +1,4 @@
-"""A job's events as Server-Sent Events, which a client that lost its connection goes on with."""
+"""Server-Sent Events (SSE) of a job, resumable with `Last-Event-ID`."""
 
 import asyncio
 import json
@@ -10,20 +10,20 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from worker.events import Event, place, stream_key
-from worker.jobs import TERMINAL, JobRecord
-from worker.ledger import Ledger
+from worker.ledger.events import Event, place, stream_key
+from worker.ledger.ledger import Ledger
+from worker.schemas.jobs import TERMINAL, JobRecord
 
-QUIET_S = 10.0  # between two signs that the connection lives
-AT_ONCE = 500
+QUIET_S = 10.0  # without events, after which a keep-alive comment is sent
+AT_ONCE = 500  # events of one read
 
 Streams = Iterable[tuple[str, list[tuple[str, dict[str, str]]]]]
 
 
-def past(ledger: Ledger, record: JobRecord, after: str) -> list[Event]:
-    """What has happened to a job behind the event `after`, oldest first.
+def events_after(ledger: Ledger, record: JobRecord, after: str) -> list[Event]:
+    """Events of a job after the event id `after`, oldest first.
 
-    Of one that has ended, the last is its status, also where Redis has lost all others.
+    The last event of an ended job is its final status, even if Redis has lost all others.
     """
     events = ledger.events.kept(ledger.storage, record.id) if record.terminal else []
     events = events or ledger.events.read(record.id)
@@ -35,18 +35,18 @@ def past(ledger: Ledger, record: JobRecord, after: str) -> list[Event]:
 
 
 class EventStreams:
-    """Those of one process, which end with it."""
+    """Event streams of this process; they end when it shuts down."""
 
     def __init__(self, ledger: Ledger, redis: Redis) -> None:
         self.ledger = ledger
         self.redis = redis
-        self.ending = asyncio.Event()  # to be set when the process is about to end
+        self.shutdown = asyncio.Event()  # set when the server shuts down
 
     async def follow(self, record: JobRecord, after: str) -> AsyncIterator[bytes]:
-        """A job's events behind `after`, those that have happened and those to come, until it ends.
+        """Stream a job's events after the event id `after`, past and future, until the job ends.
 
-        They break off where Redis goes away or the process ends: clients come again with the last
-        id that they have seen.
+        The stream breaks off if Redis is unreachable or the process shuts down; clients reconnect
+        with the id of the last event that they received.
         """
         while not record.terminal:
             try:
@@ -58,18 +58,18 @@ class EventStreams:
                 after = event.id
                 if _is_last(event):
                     return
-            if self.ending.is_set():
+            if self.shutdown.is_set():
                 return
             if not events:
                 yield KEEPALIVE_COMMENT
                 record = await anyio.to_thread.run_sync(self.ledger.records.read, record.id)
-        for event in await anyio.to_thread.run_sync(past, self.ledger, record, after):
+        for event in await anyio.to_thread.run_sync(events_after, self.ledger, record, after):
             yield _encoded(event)
 
     async def _new(self, job_id: str, after: str) -> list[Event]:
-        """The next events, once there are any; none after a while, or where the process ends."""
+        """Wait for the next events; [] after `QUIET_S` without any, or at shutdown."""
         reading = asyncio.ensure_future(_read(self.redis, job_id, after))
-        ended = asyncio.ensure_future(self.ending.wait())
+        ended = asyncio.ensure_future(self.shutdown.wait())
         try:
             await asyncio.wait((reading, ended), return_when=asyncio.FIRST_COMPLETED)
             return reading.result() if reading.done() else []

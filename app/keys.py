@@ -1,8 +1,8 @@
 """python -m app.keys: make an API key.
 
-Prints a new key, once, and what the service is to know of it: an entry for VITRINE_API_KEY_HASHES,
-which holds entries separated by commas. The entry contains the key's SHA-256 alone; who has lost a
-key makes another one.
+Prints a new key and its entry for VITRINE_API_KEY_HASHES, which holds entries separated by commas.
+The key is shown only once: the entry contains nothing but its SHA-256. A lost key cannot be
+recovered; make another one.
 
 scopes:
   generate   POST /generate, and reading models
@@ -21,7 +21,7 @@ from typing import get_args
 
 from app.auth import Scope, digest_of
 
-PREFIX = "vk_"  # by which secret scanners, and people, know a key when they see one
+PREFIX = "vk_"  # lets secret scanners and people recognise a key
 KEY_BYTES = 32
 
 
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def entry(key: str, scopes: Sequence[str], expires: date | None = None) -> str:
-    """What the service is to know of a key."""
+    """The entry of a key for `VITRINE_API_KEY_HASHES`."""
     parts = ["+".join(sorted(set(scopes))), digest_of(key)]
     if expires is not None:
         parts.append(expires.isoformat())

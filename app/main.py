@@ -1,32 +1,23 @@
-"""The application: what it opens, and what it is put together from."""
+"""The FastAPI application: its routers, middleware and background tasks."""
 
 import gc
 import logging
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 import anyio
 import anyio.to_thread
-import torch
 from fastapi import FastAPI
 from redis import RedisError
-from redis.asyncio import Redis as AsyncRedis
 
-from app import docs, errors, rate_limits
-from app.auth import parse_keys
-from app.batching import Batcher
-from app.body import BodyLimits
-from app.engines import Engines
-from app.event_stream import QUIET_S, EventStreams
-from app.hosts import HostRules, Hosts, allowed_hosts
-from app.metrics import Metrics
-from app.observe import Observe
-from app.patience import ENDING
-from app.quick import Quick
-from app.rate_limits import Limiter, RateLimits
-from app.request_id import RequestId
-from app.resolving import Resolver
+from app import docs, error_handlers
+from app.middleware.access_log import AccessLog
+from app.middleware.body import BodyLimits
+from app.middleware.hosts import HostCheck
+from app.middleware.rate_limits import RateLimits
+from app.middleware.request_id import RequestId
 from app.routers import (
     datasets,
     generate,
@@ -39,22 +30,25 @@ from app.routers import (
     uploads,
     webhooks,
 )
-from app.sampling import Sampler
-from app.short_way import STATE
-from app.webhook_delivery import Deliverer
-from app.webhook_sender import Sender
+from app.server.connection import FAST_PATH
+from app.server.fast_path import FastPath
+from app.server.header_timeout import SHUTDOWN
+from app.services import Services, open_services
 from models.checkpoint import CheckpointError
-from worker.importing import Bounds, Importer
-from worker.queue import JobQueue, open_queue
-from worker.reconciler import RECONCILE_S, reconcile_in_turn
-from worker.registry import ModelNotFound, Registry, WeightsDamaged
+from worker.ledger.maintenance import MAINTAIN_S, maintain
+from worker.queue.queue import JobQueue
+from worker.queue.reconciler import RECONCILE_S, reconcile_in_turn
+from worker.registry.registry import ModelNotFound, WeightsDamaged
 from worker.settings import Settings
-from worker.storage import Storage, StorageError
+from worker.storage import StorageError
 
 logger = logging.getLogger(__name__)
 
-YOUNG_OBJECTS = 20_000  # for each of which Python looks for garbage: those of many requests
-REDIS_PATIENCE_S = 1.0  # a client is told within 2 s that Redis is away
+GC_THRESHOLD = 20_000  # young objects before a garbage collection: those of many requests
+ROUTERS = (
+    *(generate, openai, images, models, datasets, uploads),
+    *(jobs, webhooks, health, metrics),
+)
 DESCRIPTION = """\
 Learns a shop's own product photos and generates new product images from them.
 
@@ -65,112 +59,87 @@ Upload a zip (`POST /datasets`), train (`POST /jobs/train`), watch (`GET /jobs/{
 
 def create_app(settings: Settings) -> FastAPI:
     """The API over the Redis and the object store that `settings` name."""
-    assert settings.storage_url is not None
-    storage = Storage.open(settings.storage_url)
     app = FastAPI(
         title="Vitrine",
         version=version("vitrine"),
         description=DESCRIPTION,
         docs_url=None,
         redoc_url=None,
-        webhooks=webhooks.sent,
+        webhooks=webhooks.outgoing,
         redirect_slashes=False,
         lifespan=_lifespan,
     )
-    app.state.settings = settings
-    app.state.api_keys = keys = parse_keys(settings.api_key_hashes)
-    hosts = allowed_hosts(settings.allowed_hosts, settings.host, keyless=not keys)
-    app.state.host_rules = HostRules(hosts, keyless=not keys)
-    app.state.storage = storage
-    app.state.queue = open_queue(settings, storage, patience_s=REDIS_PATIENCE_S)
-    app.state.deliverer = Deliverer(app.state.queue, Sender(app.state.queue.receivers))
-    _connect(app, settings)
-    app.state.event_streams = EventStreams(app.state.queue.ledger, app.state.async_redis)
-    app.state.metrics = Metrics()
-    registry = Registry(storage)
-    app.state.resolver = Resolver(registry, settings.default_model)
-    app.state.sampler = _sampler(registry, settings, app.state.metrics)
-    app.state.importer = Importer(
-        Bounds(
-            memory_bytes=settings.max_import_bytes,
-            timeout_s=settings.max_import_s,
-            at_once=settings.max_imports,
-        )
-    )
-    parts = (generate, openai, images, models, datasets, uploads, jobs, webhooks, health, metrics)
-    for part in parts:
+    app.state.services = services = open_services(settings)
+    for part in ROUTERS:
         app.include_router(part.router)
-    errors.install(app)
+    error_handlers.install(app)
     docs.install(app)
-    _add_middleware(app, settings)
+    _add_middleware(app, services)
     return app
 
 
-def _connect(app: FastAPI, settings: Settings) -> None:
-    """Redis, for what waits and for what must not."""
-    assert settings.redis_url is not None
-    app.state.async_redis = AsyncRedis.from_url(
-        settings.redis_url,
-        decode_responses=True,
-        socket_connect_timeout=REDIS_PATIENCE_S,
-        socket_timeout=QUIET_S + 5,  # an event stream waits for that long without a word
-    )
-    app.state.limits_redis = redis = rate_limits.connect(settings.redis_url)
-    limit = settings.rate_limit
-    app.state.limiter = Limiter(limit, redis, app.state.api_keys) if limit else None
-
-
-def _sampler(registry: Registry, settings: Settings, metrics: Metrics) -> Sampler:
-    engines = Engines(registry, settings.max_model_bytes)
-    return Sampler(engines, Batcher(torch.get_num_threads(), settings.max_queue, metrics))
-
-
-def _add_middleware(app: FastAPI, settings: Settings) -> None:
-    """From the innermost to the outermost."""
+def _add_middleware(app: FastAPI, services: Services) -> None:
+    """Add the middleware, from the innermost to the outermost."""
     app.add_middleware(
         BodyLimits,
-        max_json_bytes=settings.max_body_bytes,
-        max_upload_bytes=settings.max_upload_bytes,
+        max_json_bytes=services.settings.max_body_bytes,
+        max_upload_bytes=services.settings.max_upload_bytes,
     )
-    if app.state.limiter is not None:
-        app.add_middleware(RateLimits, limiter=app.state.limiter)
-    app.add_middleware(Hosts, rules=app.state.host_rules)
-    app.add_middleware(Observe, metrics=app.state.metrics)
+    if services.rate_limiter is not None:
+        app.add_middleware(RateLimits, limiter=services.rate_limiter)
+    app.add_middleware(HostCheck, rules=services.host_rules)
+    app.add_middleware(AccessLog, metrics=services.metrics)
     app.add_middleware(RequestId)
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
-    await anyio.to_thread.run_sync(_warm_up, app)
-    # What is loaded by now stays. To look through it for garbage would stop every request for a
-    # third of a second, every few thousand of them.
+    services: Services = app.state.services
+    await anyio.to_thread.run_sync(_warm_up, services)
+    # What is loaded by now stays. A garbage collection that scans it would pause all requests for
+    # a third of a second, once in a few thousand requests.
     gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS)
+    gc.set_threshold(GC_THRESHOLD)
+    stopping = threading.Event()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_look_after, app.state.queue)
-        tasks.start_soon(app.state.deliverer.run)
-        yield {STATE: Quick(app.state), ENDING: app.state.event_streams.ending}
-        app.state.importer.close()
-        await anyio.to_thread.run_sync(app.state.sampler.batcher.close)
+        tasks.start_soon(_reconcile, services.queue)
+        tasks.start_soon(_maintain, services, stopping)
+        tasks.start_soon(services.webhooks.run)
+        # Rate limits are checked asynchronously, in middleware that the fast path bypasses.
+        fast_path = FastPath(services) if services.rate_limiter is None else None
+        yield {FAST_PATH: fast_path, SHUTDOWN: services.event_streams.shutdown}
+        stopping.set()
+        services.importer.close()
+        await anyio.to_thread.run_sync(services.sampler.batcher.close)
         tasks.cancel_scope.cancel()
     gc.unfreeze()
-    await app.state.async_redis.aclose()
-    await app.state.limits_redis.aclose()
+    await services.close()
 
 
-def _warm_up(app: FastAPI) -> None:
+def _warm_up(services: Services) -> None:
     """Load the default model, so that the first request need not wait for it."""
     try:
-        app.state.sampler.engines.open(app.state.resolver.resolve(None))
+        services.sampler.engines.open(services.resolver.resolve(None))
     except (ModelNotFound, WeightsDamaged, CheckpointError, StorageError) as error:
         logger.warning("the default model cannot be loaded: %s", error)
 
 
-async def _look_after(queue: JobQueue) -> None:
-    """Where no worker lives, somebody must still see that jobs wait for one."""
+async def _reconcile(queue: JobQueue) -> None:
+    """Run the reconciler, in turn with other processes, also while no worker is alive."""
     while True:
         try:
             await anyio.to_thread.run_sync(reconcile_in_turn, queue)
         except (RedisError, StorageError) as error:
-            logger.warning("cannot look after the jobs: %s", error)
+            logger.warning("reconciling the jobs failed and is tried again: %s", error)
         await anyio.sleep(RECONCILE_S)
+
+
+async def _maintain(services: Services, stopping: threading.Event) -> None:
+    """Build the job index where it is missing, and delete old jobs, until the process stops."""
+    work = (services.queue.ledger, services.settings.keep_jobs_days, stopping.is_set)
+    while True:
+        try:
+            await anyio.to_thread.run_sync(maintain, *work)
+        except (RedisError, StorageError) as error:
+            logger.warning("maintaining the job ledger failed and is tried again: %s", error)
+        await anyio.sleep(MAINTAIN_S)

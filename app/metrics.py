@@ -1,8 +1,8 @@
-"""What the API counts and times, for Prometheus.
+"""Prometheus metrics of the API.
 
-With several API processes each writes into files of its own in a folder that they share
-(prometheus_client's multi-process mode), so that whichever is asked answers for all of them. What
-concerns jobs comes from Redis at the moment of the question: workers may be anywhere.
+With several API processes each writes to its own files in a shared folder (prometheus_client's
+multiprocess mode), so that any of them can answer a scrape for all. Job metrics are read from Redis
+at each scrape, because workers may run on other machines.
 """
 
 import os
@@ -26,21 +26,21 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from worker.figures import Figures
-from worker.tallies import BOUNDS_S, Tallies
+from worker.ledger.job_counters import BOUNDS_S, JobCounters
+from worker.queue.queue_stats import QueueStats
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is imported
 SHORT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 REQUEST_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
-MOST_MODELS = 200  # series of their own; further models are counted together
+MOST_MODELS = 200  # with a series of their own; further models share the label `others`
 
 
 class Metrics:
-    """Everything that one API process observes."""
+    """Counters, histograms and gauges of one API process."""
 
     def __init__(self) -> None:
-        # A second series for each, which Prometheus does not use.
+        # Prometheus does not use the additional `_created` series.
         disable_created_metrics()  # type: ignore[no-untyped-call] # it has no annotation
         self.registry = registry = CollectorRegistry()
         self.requests = Counter(
@@ -74,22 +74,32 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        self.fallbacks = Counter(
+            "vitrine_fast_path_fallbacks",
+            "POST /generate requests that the fast path handed to the FastAPI route, by reason.",
+            ["reason"],
+            registry=registry,
+        )
         self._models: set[str] = set()
         self._series = cache(self._series_of)
 
     def answered(self, method: str, route: str, status: int, duration_s: float) -> None:
-        """A request has got its whole answer."""
+        """Count and time a request whose answer is complete."""
         requests, seconds = self._series(method, route, status)
         requests.inc()
         seconds.observe(duration_s)
 
+    def fell_back(self, reason: str) -> None:
+        """Count a `POST /generate` that the fast path has declined."""
+        self.fallbacks.labels(reason).inc()
+
     def waited(self, queue_s: float, encode_s: float) -> None:
-        """A generate request has got its images."""
+        """Record the queueing and encoding time of a generate request that has its images."""
         self.queue_seconds.observe(queue_s)
         self.encode_seconds.observe(encode_s)
 
     def computed(self, model: str, images: int, compute_s: float) -> None:
-        """A forward pass has made images."""
+        """Record a forward pass."""
         if len(self._models) < MOST_MODELS:
             self._models.add(model)
         self.images.labels(model if model in self._models else "others").inc(images)
@@ -97,64 +107,64 @@ class Metrics:
         self.compute_seconds.observe(compute_s)
 
     def _series_of(self, method: str, route: str, status: int) -> tuple[Counter, Histogram]:
-        """Where a request is counted; looking it up by labels takes longer than counting."""
+        """Series of a request; cached, as the lookup by labels takes longer than counting."""
         return (
             self.requests.labels(method, route, str(status)),
             self.request_seconds.labels(method, route),
         )
 
-    def exposition(self, figures: Figures | None) -> bytes:
-        """All that is known, in Prometheus's text format; `figures` None where Redis is away."""
+    def exposition(self, stats: QueueStats | None) -> bytes:
+        """All metrics in Prometheus's text format; `stats` is None if Redis is unreachable."""
         registry = CollectorRegistry()
-        registry.register(JobCollector(figures))
+        registry.register(JobCollector(stats))
         folder = os.environ.get(FOLDER)
         if folder is None:
             return generate_latest(self.registry) + generate_latest(registry)
-        MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call] # the same
+        MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call] # no annotation
         return generate_latest(registry)
 
 
 class JobCollector(Collector):
-    """The figures of the job system as Prometheus's families."""
+    """Prometheus collector of the job system's statistics."""
 
-    def __init__(self, figures: Figures | None) -> None:
-        self.figures = figures
+    def __init__(self, stats: QueueStats | None) -> None:
+        self.stats = stats
 
     def collect(self) -> Iterator[Metric]:
-        """The families."""
-        up = float(self.figures is not None)
+        """Yield the metric families; without `stats` only `vitrine_redis_up`."""
+        up = float(self.stats is not None)
         yield GaugeMetricFamily("vitrine_redis_up", "Whether Redis has answered.", up)
-        if self.figures is None:
+        if self.stats is None:
             return
         gauges = {
-            "job_queue_depth": ("Jobs on the queue.", self.figures.queue_depth),
-            "workers": ("Workers registered, busy or not.", self.figures.workers),
+            "job_queue_depth": ("Jobs on the queue.", self.stats.queue_depth),
+            "workers": ("Workers registered, busy or not.", self.stats.workers),
             "training_images_per_second": (
                 "Images a second, of all trainings that run.",
-                self.figures.images_per_second,
+                self.stats.images_per_second,
             ),
         }
         for name, (text, value) in gauges.items():
             yield GaugeMetricFamily(f"vitrine_{name}", text, value)
-        yield from _ended(self.figures.tallies)
+        yield from _ended(self.stats.counters)
 
 
 def _times(what: str, text: str, registry: CollectorRegistry) -> Histogram:
     return Histogram(f"vitrine_generate_{what}_seconds", text, buckets=SHORT_S, registry=registry)
 
 
-def _ended(tallies: Tallies) -> Iterator[Metric]:
+def _ended(counters: JobCounters) -> Iterator[Metric]:
     ended = CounterMetricFamily(
         "vitrine_jobs_ended", "Jobs that have ended.", labels=["type", "status"]
     )
-    for labels, count in sorted(tallies.ended.items()):
+    for labels, count in sorted(counters.ended.items()):
         ended.add_metric(labels, count)
     yield ended
     took = HistogramMetricFamily(
         "vitrine_job_duration_seconds", "From a job's start to its end.", labels=["type"]
     )
     bounds = [*(str(float(bound)) for bound in BOUNDS_S), "+Inf"]
-    for job_type, durations in sorted(tallies.durations.items()):
+    for job_type, durations in sorted(counters.durations.items()):
         buckets = list(zip(bounds, map(float, durations.cumulative), strict=True))
         took.add_metric([job_type], buckets, durations.total_s)
     yield took

@@ -1,7 +1,7 @@
-"""Several API processes on one listening socket, under uvicorn's own supervisor.
+"""Supervisor of several API processes that share one listening socket, built on uvicorn's own.
 
-uvicorn starts each in a clean process, which gets the socket handed over and everything else from
-its environment. The supervisor serves nothing; it starts again what dies.
+uvicorn spawns each process afresh: it inherits the socket and reads all settings from its
+environment. The supervisor serves no requests; it restarts processes that die.
 """
 
 import logging
@@ -28,12 +28,12 @@ from worker.settings import Settings
 logger = logging.getLogger(__name__)
 
 APP = "app.processes:app_of_one_process"
-PATIENCE_S = 60  # with a process that SIGHUP has started: it loads torch before it answers
-STOP_S = 15.0  # more than an API process gives the requests that it still answers
+STARTUP_TIMEOUT_S = 60  # for a process restarted by SIGHUP to answer: it loads torch first
+STOP_S = 15.0  # longer than an API process waits for requests in progress
 
 
 class ApiProcesses(Multiprocess):
-    """The API processes, from their start to their end."""
+    """Starts, restarts and stops the API processes."""
 
     def __init__(
         self, config: uvicorn.Config, listener: socket.socket, say_ready: Callable[[], None]
@@ -44,10 +44,10 @@ class ApiProcesses(Multiprocess):
         self.failed = False
 
     def keep_subprocess_alive(self) -> None:
-        """Called twice a second: start again what has died, or give up where nothing ever ran.
+        """Restart dead processes, or give up if one dies before all serve; called twice a second.
 
-        Unlike uvicorn's own, it waits for no answer of a process: one that dies as it starts would
-        keep the others, and Ctrl-C, waiting.
+        Unlike uvicorn's own, it does not wait for a process that is starting: one that dies as it
+        starts would block the others, and Ctrl-C.
         """
         for index, process in enumerate(self.processes):
             if process.exitcode is None:
@@ -58,7 +58,7 @@ class ApiProcesses(Multiprocess):
                 return
             self.processes[index] = Process(self.config, self.sockets)
             self.processes[index].start()
-            # It waits for nothing any more; what it has counted still counts.
+            # Removes its live gauges; its counters stay in the totals.
             mark_process_dead(process.pid)  # type: ignore[no-untyped-call] # it has no annotation
             logger.warning("API process %s has ended; starting another one", process.pid)
         if not self.ready and all(map(_serves, self.processes)):
@@ -66,7 +66,7 @@ class ApiProcesses(Multiprocess):
             self.say_ready()
 
     def join_all(self) -> None:
-        """Wait for their end, which no request and no frozen process may put off for long."""
+        """Wait for the processes to end; kill those that run longer than `STOP_S`."""
         deadline = time.monotonic() + STOP_S
         for process in self.processes:
             process.process.join(max(0.0, deadline - time.monotonic()))
@@ -82,7 +82,7 @@ def serve_in_processes(
     listener: socket.socket,
     say_ready: Callable[[], None],
 ) -> bool:
-    """Serve until a signal; whether the processes could be started at all."""
+    """Serve until a signal; returns whether the processes could be started."""
     with tempfile.TemporaryDirectory(prefix="vitrine-metrics-") as folder:
         os.environ[FOLDER] = folder
         _hand_down(settings)
@@ -92,11 +92,11 @@ def serve_in_processes(
 
 
 def app_of_one_process() -> FastAPI:
-    """What uvicorn calls in each of the processes."""
+    """Application factory that uvicorn calls in each process."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     assert parent.pid is not None
-    # A process that outlived its supervisor would keep the port, and nobody would end it.
+    # A process that outlived its supervisor would keep the port occupied.
     die_with_parent(signal.SIGTERM, parent.pid)
     settings = Settings()
     logs.configure(settings)
@@ -104,19 +104,19 @@ def app_of_one_process() -> FastAPI:
 
 
 def _serves(process: Process) -> bool:
-    """Whether it says so within a second."""
-    while process.parent_conn.poll():  # answers to earlier questions
+    """Whether the process answers a health check within a second."""
+    while process.parent_conn.poll():  # answers to earlier health checks
         process.parent_conn.recv()
     return process.is_ready(timeout=1)
 
 
 def _hand_down(settings: Settings) -> None:
-    """Put into the environment what the processes are to find there."""
+    """Set the environment variables that the processes read."""
     assert settings.redis_url is not None
     assert settings.storage_url is not None
     # In embedded mode these are known only now.
     os.environ["VITRINE_REDIS_URL"] = settings.redis_url
     os.environ["VITRINE_STORAGE_URL"] = settings.storage_url
-    # Each computes on its share of the cores, unless the operator has said otherwise.
+    # Each process computes on its share of the cores, unless the operator has set the variable.
     share = max(1, torch.get_num_threads() // settings.api_processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(share))

@@ -1,4 +1,4 @@
-"""The bodies of requests and answers, where they differ from what is stored."""
+"""Pydantic models of request and response bodies, where they differ from stored records."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -7,11 +7,11 @@ from typing import Generic, Literal, TypeVar
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-from models.sample import MAX_SEED
-from worker.image_options import ImageOptions
-from worker.jobs import JobError, JobProgress, JobRecord
-from worker.model_versions import ModelCard
-from worker.requests import MAX_BULK_IMAGES, JobRequest
+from models.inference.sample import MAX_SEED
+from worker.registry.model_versions import ModelCard
+from worker.schemas.image_options import ImageOptions
+from worker.schemas.jobs import JobError, JobProgress, JobRecord
+from worker.schemas.requests import MAX_BULK_IMAGES, JobRequest
 
 MAX_SYNCHRONOUS_IMAGES = 64
 MAX_PIXELS = 64 * 512 * 512  # of all images in one answer
@@ -27,10 +27,10 @@ class Strict(BaseModel):
 
 
 def derived(kind: type[Body], fields: Mapping[str, object]) -> Body:
-    """A body of another kind, from one that was sent.
+    """Build a body of another model from the fields of one that was sent.
 
     Raises:
-        RequestValidationError: as if it had been sent itself.
+        RequestValidationError: the fields are invalid, as if they had been sent as this body.
     """
     try:
         return kind(**fields)
@@ -55,7 +55,7 @@ class GenerateRequest(ImageOptions):
 
     @property
     def wanted(self) -> dict[str, int] | int:
-        """How many of the category, or of all in turn."""
+        """Number of images by category; a plain number is spread over all categories."""
         return self.n if self.category is None else {self.category: self.n}
 
     @model_validator(mode="after")
@@ -81,7 +81,7 @@ class GeneratedImage(BaseModel):
 
 
 class Timing(BaseModel):
-    """Where the time went, in milliseconds."""
+    """Duration of each stage in milliseconds."""
 
     queue_ms: float
     compute_ms: float
@@ -89,7 +89,7 @@ class Timing(BaseModel):
 
 
 class GenerateResponse(BaseModel):
-    """The images, and what made them."""
+    """The images, and the model version that generated them."""
 
     id: str
     model: str
@@ -131,7 +131,7 @@ class JobView(BaseModel):
 
 
 class Page(BaseModel, Generic[Item]):
-    """A part of a list, newest first; the next one is behind `?after={last_id}`."""
+    """One page of a list; `?after={last_id}` requests the next one."""
 
     data: list[Item]
     has_more: bool
@@ -139,7 +139,7 @@ class Page(BaseModel, Generic[Item]):
 
 
 class Artifact(BaseModel):
-    """One file a job has made."""
+    """One file that a job has produced."""
 
     name: str
     size_bytes: int
@@ -170,7 +170,7 @@ class ModelView(BaseModel):
 
 
 class AliasTarget(Strict):
-    """Where an alias is to point."""
+    """The version that an alias shall point to."""
 
     version: int = Field(ge=1, le=999_999_999)
 

@@ -1,1 +1,1 @@
-"""What is measured, against what: each module is a command, `python -m benchmarks.NAME`."""
+"""Benchmarks: most modules are commands, `python -m benchmarks.NAME`."""

@@ -1,7 +1,7 @@
-"""python -m benchmarks.encode: what each format of a generated image costs, and its settings.
+"""python -m benchmarks.encode: encoding time, file size and PSNR of image formats and settings.
 
-The shipped models' images, as a client gets them: with their XMP, at the default quality. Below the
-settings in use stand those that were not chosen; PSNR tells whether a smaller file is a worse one.
+Encodes the shipped models' images as clients get them: with XMP, at the default quality. The
+settings in use are listed before the alternatives; PSNR shows if a smaller file is a worse one.
 """
 
 import argparse
@@ -17,15 +17,22 @@ import numpy as np
 import torch
 from PIL import Image, PngImagePlugin
 
+import models
 from benchmarks.measure import interleaved, machine
-from models import images, png
 from models.checkpoint import load_model
-from models.images import ImageFormat, Pixels, Provenance, encode, resize, to_image, xmp_packet
-from models.sample import even_label, sample
+from models.imaging import encoding, png
+from models.imaging.encoding import (
+    ImageFormat,
+    Provenance,
+    encode,
+    xmp_packet,
+)
+from models.imaging.pixels import Pixels, resize, to_image
+from models.inference.sample import even_label, sample
 
 Encoder = Callable[[Sequence[Pixels]], list[bytes]]
 
-PRETRAINED = Path(images.__file__).parent / "pretrained"
+PRETRAINED = Path(models.__file__).parent / "pretrained"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -54,7 +61,7 @@ def _sampled(name: str, number: int) -> list[Pixels]:
 
 
 def _measured(title: str, pictures: Sequence[Pixels], rounds: int) -> str:
-    """A table of all encoders on these pictures."""
+    """Measure all encoders on these pictures; returns a table."""
     print(f"\n{title}")
     encoders = _encoders()
     runs = interleaved(
@@ -73,7 +80,7 @@ def _measured(title: str, pictures: Sequence[Pixels], rounds: int) -> str:
 
 
 def _timed(encoder: Encoder, pictures: Sequence[Pixels]) -> Callable[[], float]:
-    """A side that tells the microseconds of processor time of one image."""
+    """A function that measures the processor time of one image, in microseconds."""
 
     def run() -> float:
         started = time.process_time()
@@ -84,7 +91,7 @@ def _timed(encoder: Encoder, pictures: Sequence[Pixels]) -> Callable[[], float]:
 
 
 def _psnr(files: Sequence[bytes], pictures: Sequence[Pixels]) -> str:
-    """Of the mean squared error of all pictures."""
+    """PSNR in dB, from the mean squared error over all pictures."""
     errors = []
     for file, pixels in zip(files, pictures, strict=True):
         with Image.open(io.BytesIO(file)) as image:
@@ -94,21 +101,23 @@ def _psnr(files: Sequence[bytes], pictures: Sequence[Pixels]) -> str:
 
 
 def _encoders() -> dict[str, Encoder]:
-    """By name, the settings in use first."""
-    webp = (images.WEBP_METHOD, *({0, 2, 4} - {images.WEBP_METHOD}))
-    avif = (images.AVIF_SPEED, *({8, 10} - {images.AVIF_SPEED}))
+    """Encoders by name, the settings in use first."""
+    webp = (encoding.WEBP_METHOD, *({0, 2, 4} - {encoding.WEBP_METHOD}))
+    avif = (encoding.AVIF_SPEED, *({8, 10} - {encoding.AVIF_SPEED}))
     isal = (png.LEVEL, *({0, 1, 2, 3} - {png.LEVEL}))
     return {
         **{f"png, ISA-L level {level}": _ours("png", png, LEVEL=level) for level in isal},
         **{f"png, Pillow level {level}": _pillow_png(level) for level in (1, 6)},
-        "jpeg": _ours("jpeg", images),
-        **{f"webp, method {method}": _ours("webp", images, WEBP_METHOD=method) for method in webp},
-        **{f"avif, speed {speed}": _ours("avif", images, AVIF_SPEED=speed) for speed in avif},
+        "jpeg": _ours("jpeg", encoding),
+        **{
+            f"webp, method {method}": _ours("webp", encoding, WEBP_METHOD=method) for method in webp
+        },
+        **{f"avif, speed {speed}": _ours("avif", encoding, AVIF_SPEED=speed) for speed in avif},
     }
 
 
 def _ours(image_format: ImageFormat, module: ModuleType, **constants: int) -> Encoder:
-    """`encode`, with other constants in the place of a module's own."""
+    """`encode`, with some constants of a module replaced."""
 
     def run(pictures: Sequence[Pixels]) -> list[bytes]:
         with patch.dict(vars(module), constants):

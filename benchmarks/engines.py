@@ -1,10 +1,10 @@
-"""python -m benchmarks.engines: what a generator's fast path is worth.
+"""python -m benchmarks.engines: throughput of the inference engine against the plain network.
 
-For each resolution the preset's generator, with random weights: the network in batches, as its bare
-speed; the network one image at a time, as it would have to be computed for equal bits without an
-engine; and the engine that `models.engine` chooses, alone, in batches, from seeds in place of z, by
-as many threads as there are cores, and with its images encoded by threads, as a bulk job does it.
-Also the memory that a loaded engine takes, over the size of its stored weights.
+Measures, for each resolution, a preset's generator with random weights: the network in batches; the
+network one image at a time, as equal bits would require without an engine; and the engine that
+`models.inference.engine` chooses, with single images, in batches, from seeds in place of z, in as
+many threads as there are cores, and with its images encoded by threads, as in a bulk job. Also
+prints the memory of a loaded engine, relative to the size of its stored weights.
 """
 
 import argparse
@@ -19,14 +19,15 @@ from torch import Tensor
 
 from benchmarks.measure import interleaved, machine, report
 from models.checkpoint import load_model, save_model
-from models.engine import Engine, open_engine
-from models.gan import Generator, Resolution
-from models.images import Pixels, Provenance
-from models.ingest import map_ahead
-from models.layers import best_device
-from models.presets import Preset, preset_config
-from models.rendering import Rendering, render
-from models.sample import latents, one_by_one, sample_batch
+from models.data.ingest import map_ahead
+from models.imaging.encoding import Provenance
+from models.imaging.pixels import Pixels
+from models.imaging.rendering import Rendering, render
+from models.inference.engine import Engine, open_engine
+from models.inference.sample import latents, one_by_one, sample_batch
+from models.networks.gan import Generator, Resolution
+from models.networks.layers import best_device
+from models.training.presets import Preset, preset_config
 from tests.processes import resident_bytes
 
 CATEGORIES = tuple("abcdefghij")
@@ -81,9 +82,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def random_generator(preset: Preset, resolution: int) -> Generator:
-    """An eval-mode generator that has learnt nothing but the scale of its own features.
+    """An untrained eval-mode generator, with batch norm statistics of its own features.
 
-    Without it batch norm would leave the images without contrast, which PNG packs unduly fast.
+    Without them the images would have no contrast, and PNG would compress them unduly fast.
     """
     torch.manual_seed(resolution)
     side = cast(Resolution, resolution)
@@ -102,7 +103,7 @@ def _used(generator: Generator) -> Engine:
 
 
 def images(engine: Engine, inputs: Inputs, batch: int | None = None) -> Iterator[Pixels]:
-    """The images, computed in full batches unless told otherwise."""
+    """The images, computed in batches of `batch`, by default the engine's own."""
     for z, labels in zip(*(each.split(batch or engine.batch) for each in inputs), strict=True):
         yield from engine(z, labels)
 
@@ -121,7 +122,7 @@ def _png(pixels: Pixels) -> bytes:
 
 
 def _rate(run: Callable[[], object], count: int) -> float:
-    """Images a second."""
+    """Images per second."""
     began = time.perf_counter()
     run()
     return count / (time.perf_counter() - began)

@@ -1,9 +1,9 @@
-"""python -m benchmarks.job_cost: what the ledger costs a training, and what a submit takes.
+"""python -m benchmarks.job_cost: overhead of the ledger on a training, and latency of a submit.
 
-Trainings with and without a job around them take turns, each on the same photos for as many images:
-with it they report, renew the lease and ask whether they are still wanted, once a second, on a
-Valkey server and an object store in a folder. Submits go over HTTP to the API in a process of its
-own, one after the other.
+Trainings inside and outside a job take turns, on the same photos and for as many images. Inside a
+job, once a second, they report progress, renew the lease and check for cancellation, on a Valkey
+server and an object store in a folder. Submits go over HTTP to the API in its own process, one
+after the other.
 """
 
 import argparse
@@ -15,20 +15,20 @@ from statistics import median, quantiles
 
 from benchmarks.measure import interleaved, machine, report
 from benchmarks.photos import photo_parser, split_photos
-from models.datasets import Dataset
-from models.presets import preset_config, preset_recipe
-from models.state import initial_state
-from models.train import train
+from models.data.datasets import Dataset
+from models.training.presets import preset_config, preset_recipe
+from models.training.state import initial_state
+from models.training.train import train
 from tests.service import Service
-from worker.claims import Claim
+from worker.attempt.attempt import Attempt
+from worker.attempt.progress_reporter import ProgressReporter
 from worker.embedded import EmbeddedValkey
-from worker.jobs import JobProgress
-from worker.queue import JobQueue, open_queue
-from worker.requests import TrainJob
+from worker.queue.queue import JobQueue, open_queue
+from worker.registry.bundled_models import SAMPLE_DATASET, add_sample_dataset
+from worker.schemas.jobs import JobProgress
+from worker.schemas.requests import TrainJob
 from worker.settings import Settings
-from worker.shipped import SAMPLE_DATASET, add_sample_dataset
 from worker.storage import Storage
-from worker.watch import Watch
 
 WARM_UP = 20  # submits
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings = Settings(redis_url=valkey.url, storage_url=url)
         storage = Storage.open(url)
         add_sample_dataset(storage)
-        jobs = open_queue(settings, storage, patience_s=1)
+        jobs = open_queue(settings, storage, timeout_s=1)
         sides = {
             "inside a job": lambda: _speed(options, training, jobs),
             "alone": lambda: _speed(options, training, None),
@@ -61,11 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         jobs.queue.connection.close()
 
 
-def _claim(jobs: JobQueue) -> Claim:
+def _claim(jobs: JobQueue) -> Attempt:
     record = jobs.submit("train", TrainJob(dataset=SAMPLE_DATASET, model="cost"))
     running = jobs.ledger.claim(record.id, f"{record.id}-1")
     assert running is not None
-    return Claim(jobs.ledger, running)
+    return Attempt(jobs.ledger, running)
 
 
 def _speed(options: argparse.Namespace, dataset: Dataset, jobs: JobQueue | None) -> float:
@@ -74,19 +74,19 @@ def _speed(options: argparse.Namespace, dataset: Dataset, jobs: JobQueue | None)
     )
     recipe = preset_recipe(options.resolution, len(dataset.labels), max_images=options.images)
     state = initial_state(gan, recipe)
-    watch = None if jobs is None else Watch(_claim(jobs), lambda: False)
+    reporter = None if jobs is None else ProgressReporter(_claim(jobs), lambda: False)
     began = time.monotonic()
     for progress in train(state, dataset):
-        if watch is not None and watch.is_due:
-            watch.show("training", JobProgress(step=progress.step), progress.metrics())
+        if reporter is not None and reporter.is_due:
+            reporter.report("training", JobProgress(step=progress.step), progress.metrics())
     return state.images / (time.monotonic() - began)
 
 
 def _report_s(jobs: JobQueue) -> float:
-    watch, times = Watch(_claim(jobs), lambda: False), []
+    reporter, times = ProgressReporter(_claim(jobs), lambda: False), []
     for step in range(200):
         began = time.perf_counter()
-        watch.show("training", JobProgress(step=step), {"loss_generator": 0.5})
+        reporter.report("training", JobProgress(step=step), {"loss_generator": 0.5})
         times.append(time.perf_counter() - began)
     return median(times)
 

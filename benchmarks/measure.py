@@ -1,4 +1,4 @@
-"""Interleaved runs, medians and the machine they were made on."""
+"""Benchmark harness: interleaved runs, medians, and a description of the machine."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ Runs = dict[str, list[float]]
 
 
 def interleaved(sides: Mapping[str, Callable[[], float]], rounds: int) -> Runs:
-    """Run every side once a round, so that a noisy neighbour disturbs all of them alike."""
+    """Run every side once a round, so that other load on the machine affects all equally."""
     runs: Runs = {name: [] for name in sides}
     for number in range(rounds):
         for name, run in sides.items():
@@ -22,7 +22,7 @@ def interleaved(sides: Mapping[str, Callable[[], float]], rounds: int) -> Runs:
 
 
 def report(title: str, unit: str, runs: Runs) -> None:
-    """Median and range of each side, and its ratio to the last one."""
+    """Print median and range of each side, and its ratio to the last one."""
     base = median(list(runs.values())[-1])
     print(f"\n{title}, {unit}; {machine()}")
     for name, values in runs.items():

@@ -1,7 +1,8 @@
-"""python -m benchmarks.near_duplicates --archive PHOTOS.zip: where photos stop looking alike.
+"""python -m benchmarks.near_duplicates --archive PHOTOS.zip: near-duplicate detection rates.
 
-Prints, for each distance between hashes, how many re-encoded, rescaled and edited copies are found,
-and how many pairs of different photos are taken for copies; then what comparing many takes.
+Prints, for each Hamming distance between hashes, the share of re-encoded, rescaled and edited
+copies that is found, and the pairs of different photos that are taken for copies; then the time to
+compare many photos.
 """
 
 import argparse
@@ -15,10 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.measure import machine
-from models.archive import ArchiveLimits, open_archive, read_member
-from models.layout import list_members
-from models.near_duplicates import MAX_DISTANCE, Neighbours, perceptual_hash
-from models.photos import ImageError, decode
+from models.data.archive import ArchiveLimits, open_archive, read_member
+from models.data.layout import list_members
+from models.data.near_duplicates import MAX_DISTANCE, Neighbours, perceptual_hash
+from models.data.photos import ImageError, decode
 
 DISTANCES = (0, 2, 4, 6, 8, 10)
 MAX_SIDE = 512
@@ -36,7 +37,7 @@ def decoded(path: Path) -> Iterator[tuple[str, Image.Image]]:
 
 
 def copies(image: Image.Image) -> dict[str, Image.Image]:
-    """What becomes of a photo on its way through shops and their tools."""
+    """Copies of a photo as shops and their tools make them."""
     width, height = image.size
     half = image.resize((width // 2, height // 2), Image.Resampling.BICUBIC)
     third = image.resize((width // 3, height // 3), Image.Resampling.BICUBIC)
@@ -56,7 +57,7 @@ def copies(image: Image.Image) -> dict[str, Image.Image]:
 
 
 def encoded(image: Image.Image, image_format: str, quality: int) -> Image.Image:
-    """The photo after a round trip."""
+    """The photo after encoding and decoding."""
     file = BytesIO()
     image.save(file, image_format, quality=quality)
     return decode(file.getvalue(), max_side=MAX_SIDE)
@@ -110,7 +111,7 @@ def _print_rates(found: dict[str, list[int]], hashes: NDArray[np.uint64]) -> Non
 
 
 def _time(count: int) -> None:
-    """Hashes without likeness, and hashes that are all the same, which is the worst case."""
+    """Time the comparison of random hashes, and of equal hashes, which are the worst case."""
     rng = np.random.default_rng(0)
     groups = [int(group) for group in rng.integers(0, 10, count)]
     cases = {"unlike": rng.integers(0, 2**64, count, dtype=np.uint64), "alike": np.zeros(count)}

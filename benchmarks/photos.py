@@ -1,15 +1,15 @@
-"""The photos that quality and searches are measured on, as options of a command."""
+"""Command-line options for the photos and the preset of quality and search benchmarks."""
 
 import argparse
 from pathlib import Path
 
-from models.datasets import Dataset
+from models.data.datasets import Dataset
+from models.data.split import split
 from models.pretrain import load
-from models.split import split
 
 
 def photo_parser(description: str | None, preset: str) -> argparse.ArgumentParser:
-    """A parser that knows which photos, at which resolution, and which of our presets."""
+    """An argument parser with options for the photos, their resolution and the preset."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--archive", type=Path, required=True, help="zip of training photos")
     parser.add_argument("--resolution", type=int, choices=(28, 32, 64, 128), default=32)
@@ -19,7 +19,7 @@ def photo_parser(description: str | None, preset: str) -> argparse.ArgumentParse
 
 
 def split_photos(options: argparse.Namespace) -> tuple[Dataset, Dataset]:
-    """Those to train on, and those held out to judge by."""
+    """The training part and the held-out part of the photos."""
     training, held_out = split(load(options.archive, options.resolution)[0])
     if held_out is None:
         raise SystemExit("the archive has too few photos to hold any out")

@@ -1,7 +1,7 @@
-"""python -m benchmarks.presets: what each preset costs at each resolution.
+"""python -m benchmarks.presets: size and speed of each preset at each resolution.
 
-Parameters, images per second of training, and the milliseconds of one generated image, on random
-photos: the speed does not depend on what they show. Decoding is not included.
+Prints parameters, images per second of training, and milliseconds per generated image. The photos
+are random pixels, since the speed does not depend on their content. Decoding is not included.
 """
 
 import argparse
@@ -14,12 +14,12 @@ from typing import get_args
 import torch
 
 from benchmarks.measure import machine
-from models.datasets import Dataset
-from models.gan import Generator, Resolution
-from models.presets import Preset, preset_config, preset_recipe
-from models.sample import sample
-from models.state import initial_state
-from models.train import Progress, train
+from models.data.datasets import Dataset
+from models.inference.sample import sample
+from models.networks.gan import Generator, Resolution
+from models.training.presets import Preset, preset_config, preset_recipe
+from models.training.state import initial_state
+from models.training.train import Progress, train
 
 PHOTOS = 512
 CATEGORIES = 10

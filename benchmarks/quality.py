@@ -1,18 +1,18 @@
-"""python -m benchmarks.quality: our recipe against DCGAN and against itself, at equal wall time.
+"""python -m benchmarks.quality: our recipe against DCGAN and ablations, at equal wall time.
 
 Every variant trains the same number of seconds with each seed, in turn, on the same photos. It is
-judged on photos that no training saw, in the features of a CNN fitted on the training part before
-any GAN ran. `dcgan` is the baseline: batch norm in both networks, real and fake batches apart,
+evaluated on held-out photos, in the features of a CNN fitted on the training part before any GAN
+ran. `dcgan` is the baseline: batch norm in both networks, real and fake batches apart,
 binary cross-entropy, Adam with beta1 0.5, as published, with the same conditioning and EMA as ours;
 its width and learning rate are the best of those in `TUNING`. Each other variant changes one
-ingredient of `ours`, or two that belong together. Schedules that run from a first value to a last
-one end with the time, for all alike. The floor is training photos in place of images.
+ingredient of `ours`, or two that belong together. All schedules reach their last value at the end
+of the time. The floor is training photos in place of generated images.
 
-`--images 500000 1000000` gives each variant its number of images in place of a time, where the time
-of another machine is meant.
+`--images 500000 1000000` gives each variant a number of images in place of a time, to repeat
+trainings that were timed on another machine.
 
-`--side-by-side 2` trains two at a time, each in a process and on a share of the cores of its own:
-they disturb each other less than two threads of one small network do.
+`--side-by-side 2` trains two at a time, each in its own process on its own share of the cores:
+two processes slow each other down less than two threads of one small network do.
 """
 
 import argparse
@@ -32,15 +32,22 @@ import torch
 from benchmarks.measure import machine
 from benchmarks.photos import photo_parser, split_photos
 from models.checkpoint import load_classifier, save_classifier
-from models.datasets import Dataset
-from models.evaluation import Evaluation, Photos, generate_like, judge, see, some_training_photos
-from models.extractor import digest, fit_extractor
-from models.gan import GanConfig
-from models.presets import preset_config, preset_recipe
-from models.recipe import TrainConfig
-from models.state import TrainState, initial_state
-from models.steps import run
-from models.train import train
+from models.data.datasets import Dataset
+from models.evaluation.evaluation import (
+    Evaluation,
+    EvaluationSet,
+    evaluate_images,
+    extract_features,
+    generate_matching,
+    some_training_photos,
+)
+from models.evaluation.feature_extractor import digest, fit_extractor
+from models.networks.gan import GanConfig
+from models.progress import run
+from models.training.presets import preset_config, preset_recipe
+from models.training.state import TrainState, initial_state
+from models.training.train import train
+from models.training.train_config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +98,7 @@ VARIANTS: dict[str, Variant] = {
     "no EMA": Variant(recipe={"ema_half_life": 1e-3}),
     "half the learning rate": Variant(recipe={"lr": 6e-4}),
     "unconditional": Variant(unconditional=True),
-    # What a search under half the preset's latency has found by trainings of 44 s.
+    # Found by a search with half the preset's latency as its limit, in trainings of 44 s.
     "searched": Variant(
         gan={"family": "dcgan", "generator_width": 16, "discriminator_width": 32},
         recipe={"loss": "hinge", "gamma": 2.0},
@@ -99,25 +106,25 @@ VARIANTS: dict[str, Variant] = {
     **TUNING,
 }
 DEFAULT = [name for name in VARIANTS if name not in TUNING]
-Places = SimpleQueue[list[int]]  # the cores that the processes of the pool settle on
-PROBE_S = 5.0  # of training, to know how many images the time will show
-here: dict[str, Any] = {}  # what a process of the pool keeps between its trainings
+Places = SimpleQueue[list[int]]  # the cores that the pool's processes are pinned to
+PROBE_S = 5.0  # of training, to estimate how many images fit into the time
+here: dict[str, Any] = {}  # state of a process of the pool, kept between trainings
 FIELDS = ("fd_cnn", "fd_cnn_infinity", "precision", "recall", "coverage", "category_accuracy")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, judge and print medians over the seeds."""
+    """Train, evaluate and print medians over the seeds."""
     options = _parser().parse_args(arguments)
     if options.images and len(options.images) != len(options.variants):
         raise SystemExit("--images takes a number for each of --variants")
     training, held_out = split_photos(options)
     extractor = run(fit_extractor(training, len(held_out.labels)))
-    photos = run(see(extractor, training, held_out))
+    photos = run(extract_features(extractor, training, held_out))
     drawn = some_training_photos(photos)
-    show("floor", 0, judge(photos, drawn.images, drawn.labels))
+    show("floor", 0, evaluate_images(photos, drawn.images, drawn.labels))
 
     scores: dict[str, list[Evaluation]] = {name: [] for name in options.variants}
-    # A fork would inherit torch's locks, but not the threads that open them.
+    # A fork would inherit torch's locks, but not the threads that release them.
     context = multiprocessing.get_context("spawn")
     places: Places = context.SimpleQueue()
     for cores in _shares(sorted(os.sched_getaffinity(0)), options.side_by_side):
@@ -156,25 +163,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _shares(cores: list[int], count: int) -> list[list[int]]:
-    """`cores` dealt out evenly."""
+    """`cores` divided evenly into `count` parts."""
     if not 1 <= count <= len(cores):
         raise SystemExit(f"--side-by-side must be in 1..{len(cores)}, the cores of this machine")
     return [cores[number::count] for number in range(count)]
 
 
 def _take_place(places: Places, options: argparse.Namespace, extractor: bytes) -> None:
-    """Settle this process on its cores, with the photos before it."""
+    """Pin this process to its cores and load the photos; initialises the pool's processes."""
     cores = places.get()
     os.sched_setaffinity(0, cores)
     torch.set_num_threads(len(cores))
     here["options"] = options
-    here["photos"] = run(see(load_classifier(extractor), *split_photos(options)))
+    here["photos"] = run(extract_features(load_classifier(extractor), *split_photos(options)))
 
 
 def _score(name: str, seed: int) -> tuple[int, Evaluation]:
-    """Train one variant; the images it was shown, and how good its EMA generator is."""
+    """Train one variant; returns the images it was shown and its EMA generator's evaluation."""
     options: argparse.Namespace = here["options"]
-    photos: Photos = here["photos"]
+    photos: EvaluationSet = here["photos"]
     variant, training, held_out = VARIANTS[name], photos.training, photos.held_out
     if variant.unconditional:
         training, held_out = _without_categories(training), _without_categories(held_out)
@@ -185,12 +192,12 @@ def _score(name: str, seed: int) -> tuple[int, Evaluation]:
     gan = GanConfig(**vars(shape) | variant.gan)
     recipe = _bounded(gan, recipe, training, name)
     state = _trained(gan, recipe, training)
-    images = generate_like(state.ema, held_out)
-    return state.images, judge(photos, images, photos.held_out.labels)
+    images = generate_matching(state.ema, held_out)
+    return state.images, evaluate_images(photos, images, photos.held_out.labels)
 
 
 def _bounded(gan: GanConfig, recipe: TrainConfig, training: Dataset, name: str) -> TrainConfig:
-    """The recipe with its end, at which its schedules end too."""
+    """The recipe with its limit of time or images, at which its schedules end too."""
     options: argparse.Namespace = here["options"]
     if options.images:
         images = options.images[options.variants.index(name)]
@@ -212,7 +219,7 @@ def _without_categories(dataset: Dataset) -> Dataset:
 
 
 def show(name: str, images: int, score: Evaluation) -> None:
-    """One line of progress."""
+    """Print one line of progress."""
     kid, fd = score.kid_cnn, _known(score.fd_cnn)
     print(
         f"{name:<36} {images:>8} images  kid_cnn {kid.value:.3f} ({kid.low:.3f}-{kid.high:.3f})"
@@ -222,7 +229,7 @@ def show(name: str, images: int, score: Evaluation) -> None:
 
 
 def _known(value: float | None) -> float:
-    """Distances of few photos are not computed."""
+    """NaN for a distance that was not computed, as there are too few photos."""
     return nan if value is None else value
 
 

@@ -1,8 +1,8 @@
-"""python -m benchmarks.request_cost: what it adds to a request to be counted, logged and limited.
+"""python -m benchmarks.request_cost: overhead of metrics, access log and rate limits per request.
 
-The application is called as a server would call it, in one process and without a network, so that
-microseconds show, for a path that no route has. The log goes to a file that keeps nothing. What is
-measured is this process's time on the processor, which no neighbour adds to; Redis's is not in it.
+The ASGI application is called in one process and without a network, so that microseconds are
+visible, for a path that has no route. The log goes to /dev/null. The measure is this process's
+processor time, which other load does not add to; Redis's is not included.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from starlette.types import Message, Scope
 
 from app.main import create_app
-from app.observe import Observe
+from app.middleware.access_log import AccessLog
 from benchmarks.measure import interleaved, report
 from worker import logs
 from worker.embedded import EmbeddedValkey
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         def side(app: FastAPI) -> Side:
             return lambda: runner.run(_microseconds(app, options.requests))
 
-        unlogged = _without(create_app(settings), Observe)
+        unlogged = _without(create_app(settings), AccessLog)
         sides = {
             "counted, logged, limited": side(create_app(limited)),
             "counted and logged": side(create_app(settings)),
@@ -63,7 +63,7 @@ def _without(app: FastAPI, middleware: object) -> FastAPI:
 
 
 async def _microseconds(app: FastAPI, requests: int) -> float:
-    """Processor time of one of so many requests, one after the other."""
+    """Mean processor time in microseconds of one of `requests` sequential requests."""
     began = time.process_time()
     for _ in range(requests):
         await app(_scope(), _receive, _send)

@@ -1,7 +1,7 @@
-"""python -m benchmarks.start: how long a newcomer waits, and what a job costs before it trains.
+"""python -m benchmarks.start: start-up time of the service, and latency of the smallest job.
 
 Starts the embedded service in an empty folder and again in the same one, and submits the smallest
-train job: `accepted to claimed` holds the start of a clean process and its import of torch.
+train job: `accepted to claimed` includes the start of a new process and its import of torch.
 """
 
 import os
@@ -18,7 +18,7 @@ import httpx
 
 from benchmarks.measure import machine
 from tests.processes import resident_bytes
-from worker.shipped import SAMPLE_DATASET
+from worker.registry.bundled_models import SAMPLE_DATASET
 
 ROUNDS = 5
 SHIPPED = ("fashion-mnist", "clothing")
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def _serve(folder: Path, name: str, measured: Seconds, memory: list[float]) -> None:
-    """One life of the service, measured into `measured` and `memory` (MiB)."""
+    """Run the service once; adds to `measured` (seconds) and `memory` (MiB)."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     own = {"VITRINE_DATA_DIR": str(folder), "VITRINE_PORT": str(port)}
@@ -91,7 +91,7 @@ def _requests(client: httpx.Client, measured: Seconds) -> None:
 
 
 def _during_training(client: httpx.Client, measured: Seconds) -> None:
-    """What a request takes while the worker trains on the same cores."""
+    """Time requests while the worker trains on the same cores."""
     location = client.post("/jobs/train", json=LONG_JOB).raise_for_status().headers["Location"]
     while client.get(location).json()["stage"] != "training":
         time.sleep(0.02)

@@ -1,9 +1,9 @@
-"""python -m benchmarks.train_throughput: images a second, ours against the usual DCGAN loop.
+"""python -m benchmarks.train_throughput: training images per second, against a usual DCGAN loop.
 
 The other side is written after the training loop of pytorch/examples (dcgan/main.py): a DataLoader
 with two workers that decodes every photo anew, float32, NCHW, plain Adam, binary cross-entropy with
 separate passes over real and fake images, and the losses read (`.item()`) at each step. Both sides
-train the same networks on the same photos, and all decoding is within the clock: each epoch on the
+train the same networks on the same photos. The time includes all decoding: in each epoch on the
 other side, once in ours.
 """
 
@@ -22,15 +22,15 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from benchmarks.measure import interleaved, report
-from models.archive import ArchiveLimits
-from models.datasets import Dataset as Photos
-from models.datasets import DatasetReport, import_archive, read_images
-from models.gan import Discriminator, GanConfig, Generator
-from models.photos import decode, fit_square
-from models.recipe import TrainConfig
-from models.sample import to_float
-from models.state import initial_state
-from models.train import train
+from models.data.archive import ArchiveLimits
+from models.data.datasets import Dataset as PhotoSet
+from models.data.datasets import DatasetReport, import_archive, read_images
+from models.data.photos import decode, fit_square
+from models.networks.gan import Discriminator, GanConfig, Generator
+from models.networks.pixel_range import to_float
+from models.training.state import initial_state
+from models.training.train import train
+from models.training.train_config import TrainConfig
 
 
 class PhotoFolder(TorchDataset[tuple[Tensor, int]]):
@@ -52,7 +52,7 @@ class PhotoFolder(TorchDataset[tuple[Tensor, int]]):
 
 
 def examples_style(canonical: bytes, gan: GanConfig, batch_size: int, steps: int) -> float:
-    """Images a second of the usual loop over `steps` steps."""
+    """Images per second of the usual loop over `steps` steps."""
     started = time.perf_counter()
     loader = DataLoader(
         PhotoFolder(canonical, gan), batch_size, shuffle=True, num_workers=2, drop_last=True
@@ -80,10 +80,10 @@ def examples_style(canonical: bytes, gan: GanConfig, batch_size: int, steps: int
 
 
 def ours(canonical: bytes, gan: GanConfig, batch_size: int, steps: int, images: int) -> float:
-    """Images a second of `models.train` over `steps` steps."""
+    """Images per second of `models.training.train` over `steps` steps."""
     started = time.perf_counter()
     loaded = read_images(io.BytesIO(canonical), gan.resolution, gan.channels)
-    photos = Photos.stack(loaded, [str(i) for i in range(gan.categories)], images)
+    photos = PhotoSet.stack(loaded, [str(i) for i in range(gan.categories)], images)
     state = initial_state(gan, TrainConfig(batch_size=batch_size))
     for _ in islice(train(state, photos), steps):
         pass

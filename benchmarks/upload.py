@@ -1,8 +1,8 @@
-"""python -m benchmarks.upload: what a large upload costs the process that takes it.
+"""python -m benchmarks.upload: time and memory that a large upload takes in the API process.
 
-Makes a zip of distinct photos, sends it over HTTP to a `python -m app` of its own, and watches
-that process: how much memory it held before, at most and after, and what temporary files it left.
-With `--s3`, objects go to a server process that speaks S3 instead of to a folder.
+Makes a zip of distinct photos, sends it over HTTP to its own `python -m app`, and records that
+process's memory before, at the peak and after, and the temporary files that it leaves. With `--s3`,
+objects go to an S3 server process instead of to a folder.
 """
 
 import argparse
@@ -32,8 +32,8 @@ SAMPLE_EVERY_S = 0.05
 UPLOAD_S = 3600.0
 
 
-class Watch:
-    """The memory of a process and of its children, sampled until the block ends."""
+class MemorySampler:
+    """Samples the peak memory of a process and of its children until the block ends."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -42,7 +42,7 @@ class Watch:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "MemorySampler":
         self._thread.start()
         return self
 
@@ -59,7 +59,7 @@ class Watch:
 
 
 def photos(seed: int) -> Iterator[bytes]:
-    """JPEGs for ever, no two alike: soft shapes under the grain of a camera."""
+    """Endless JPEGs, all different: blurred shapes with the grain of a camera."""
     rng = np.random.default_rng(seed)
     soft = rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)
     canvas = Image.fromarray(soft).resize((3200, 3200), Image.Resampling.BICUBIC)
@@ -110,11 +110,11 @@ def service(folder: Path, *, s3: bool) -> Iterator[Service]:
 
 
 def upload(running: Service, path: Path, photo_count: int) -> None:
-    """Send the zip, and print what it took."""
+    """Send the zip, and print the time, the memory and the temporary files left open."""
     pid, size_bytes = running.process.pid, path.stat().st_size
     before = resident_bytes(pid)
     started = time.perf_counter()
-    with Watch(pid) as watch, path.open("rb") as archive:
+    with MemorySampler(pid) as watch, path.open("rb") as archive:
         answer = running.client.post("/datasets", files={"file": archive}, timeout=UPLOAD_S)
     seconds = time.perf_counter() - started
     answer.raise_for_status()

@@ -1,24 +1,25 @@
-"""What a model version says of itself: its card's contents, and the sheet of its samples."""
+"""Model card: the metadata stored with a model version, and its sample sheet."""
 
 from dataclasses import asdict
 
 from torch import nn
 
-from models.gan import Generator
-from models.images import contact_sheet, encode
-from models.sample import sample
-from models.state import TrainState
+from models.imaging.contact_sheet import contact_sheet
+from models.imaging.encoding import encode
+from models.inference.sample import sample
+from models.networks.gan import Generator
+from models.training.state import TrainState
 
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
 SHEET_COLUMNS = 10
-SHEET_ROWS = 20  # categories shown; a sheet of hundreds could not be looked at
+SHEET_ROWS = 20  # categories shown; a sheet with hundreds of rows would be too long to view
 SHEET_TILE = 64  # px
-FIRST_SEED = 1_000  # the same samples on each sheet of a training, so that they can be compared
+FIRST_SEED = 1_000  # fixed, so that the sample sheets of one training can be compared
 
 
 def sample_sheet(generator: Generator, categories: tuple[str, ...]) -> bytes:
-    """Samples from fixed seeds, a row for each of the first `SHEET_ROWS` categories; PNG."""
+    """PNG of samples from fixed seeds, one row for each of the first `SHEET_ROWS` categories."""
     seeds = range(FIRST_SEED, FIRST_SEED + SHEET_COLUMNS)
     rows = [
         list(sample(generator, seeds, [label] * SHEET_COLUMNS))
@@ -28,13 +29,13 @@ def sample_sheet(generator: Generator, categories: tuple[str, ...]) -> bytes:
     return encode(contact_sheet(rows, categories[:SHEET_ROWS], tile=tile), "png")
 
 
-def describe(
+def describe_model(
     state: TrainState,
     categories: tuple[str, ...],
     data: dict[str, Json],
     evaluation: dict[str, Json] | None,
 ) -> dict[str, Json]:
-    """The card's fields; `data` says what it was trained on.
+    """The card's fields; `data` describes the training data.
 
     `evaluation` is `evaluation.Report` as a dict, None where too few photos could be held out.
     """

@@ -1,8 +1,8 @@
-"""Networks to bytes and back: safetensors with a JSON header, never pickle.
+"""Checkpoints: networks serialised as safetensors with a JSON header, never pickle.
 
-Three kinds: a *model*, the EMA generator alone, which is served; a *state*, all that a training
-needs to go on; and a *classifier*, the CNN of a data set. All carry the configuration that built
-their networks, and are refused when the tensors do not fit it.
+There are three kinds: a *model* is the EMA generator alone, which is served; a *state* is all that
+a training needs to resume; a *classifier* is the CNN of a data set. Each stores the configuration
+that built its networks, and loading fails when the tensors do not fit it.
 """
 
 import json
@@ -16,12 +16,12 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from models.classifier import Classifier, ClassifierConfig
-from models.gan import GanConfig, Generator
-from models.layers import best_device
-from models.recipe import TrainConfig
-from models.remedies import Remedies
-from models.state import TrainState
+from models.networks.classifier import Classifier, ClassifierConfig
+from models.networks.gan import GanConfig, Generator
+from models.networks.layers import best_device
+from models.training.remedies import Remedies
+from models.training.state import TrainState
+from models.training.train_config import TrainConfig
 
 MODEL_FORMAT = "vitrine-generator-2"
 CLASSIFIER_FORMAT = "vitrine-classifier-1"
@@ -48,10 +48,10 @@ class Model:
 
 
 def save_model(generator: Generator, categories: tuple[str, ...]) -> bytes:
-    """The generator alone, as it is served: half the bytes, and images within a level of 255.
+    """Serialise a generator for serving, in half the bytes of its float32 weights.
 
-    Weights are rounded to float16, whose ten bits they do not need; the vectors (biases, norms)
-    stay, as they weigh nothing, and a variance may leave its range.
+    Weights are rounded to float16, which changes images by at most one level of 255. Vectors
+    (biases, norms) stay float32: they are small, and a variance may exceed float16's range.
     """
     header: dict[str, object] = {"config": asdict(generator.config), "categories": categories}
     tensors = _tensors(generator)
@@ -63,7 +63,7 @@ def load_model(data: bytes, device: torch.device | None = None) -> Model:
     """Rebuild a generator.
 
     Raises:
-        CheckpointError: not such a file.
+        CheckpointError: the bytes are not a valid model checkpoint.
     """
     tensors, header = _load(data, MODEL_FORMAT)
     generator = Generator(_build(GanConfig, header["config"]))
@@ -76,7 +76,7 @@ def load_model(data: bytes, device: torch.device | None = None) -> Model:
 
 
 def save_classifier(network: Classifier) -> bytes:
-    """The CNN of a data set."""
+    """Serialise the CNN of a data set."""
     return _save(_tensors(network), CLASSIFIER_FORMAT, {"config": asdict(network.config)})
 
 
@@ -84,7 +84,7 @@ def load_classifier(data: bytes, device: torch.device | None = None) -> Classifi
     """Rebuild a CNN, in eval mode.
 
     Raises:
-        CheckpointError: not such a file.
+        CheckpointError: the bytes are not a valid classifier checkpoint.
     """
     tensors, header = _load(data, CLASSIFIER_FORMAT)
     network = Classifier(_build(ClassifierConfig, header["config"]))
@@ -93,7 +93,7 @@ def load_classifier(data: bytes, device: torch.device | None = None) -> Classifi
 
 
 def save_state(state: TrainState) -> bytes:
-    """Everything `train` needs to go on from here."""
+    """Serialise everything that `train` needs to resume."""
     tensors: dict[str, Tensor] = {"accuracy": state.accuracy.cpu()}
     for name, network in state.networks.items():
         tensors |= {f"{name}.{key}": value for key, value in _tensors(network).items()}
@@ -108,10 +108,10 @@ def save_state(state: TrainState) -> bytes:
 
 
 def load_state(data: bytes, device: torch.device | None = None) -> TrainState:
-    """Rebuild a training.
+    """Rebuild a training state.
 
     Raises:
-        CheckpointError: not such a file.
+        CheckpointError: the bytes are not a valid training state.
     """
     tensors, header = _load(data, STATE_FORMAT)
     state = TrainState(
@@ -151,8 +151,8 @@ def _fill_moments(optimizer: Adam, tensors: dict[str, Tensor]) -> None:
     for key, value in tensors.items():
         index, name = key.split(".")
         if value.dim() > 0:
-            # The fused Adam walks weight and moments through memory side by side, so a moment must
-            # lie in its weight's layout, channels_last where that is.
+            # Fused Adam reads weights and moments in memory order, so a moment must have the
+            # memory layout of its weight (channels_last where the weight has it).
             value = torch.empty_like(parameters[int(index)]).copy_(value)
         state.setdefault(int(index), {})[name] = value
     groups = optimizer.state_dict()["param_groups"]
@@ -209,7 +209,7 @@ def _save(tensors: dict[str, Tensor], kind: str, header: dict[str, object]) -> b
 
 
 def _load(data: bytes, kind: str) -> tuple[dict[str, Tensor], dict[str, object]]:
-    """Tensors and our header, after the checks that bound what the parser is given."""
+    """Tensors and our header; checks the header's size and the dtypes before parsing tensors."""
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > min(MAX_HEADER_BYTES, len(data) - 8):
         raise CheckpointError("not a safetensors file, or its header is too long")

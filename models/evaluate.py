@@ -1,9 +1,10 @@
-"""python -m models.evaluate: judge a model on photos that it was not trained on.
+"""python -m models.evaluate: evaluate a model on photos that it was not trained on.
 
     python -m models.evaluate --model model.safetensors --train train.zip --test test.zip
 
-The extractor is fitted here, on the training photos alone; see `models.evaluation`. `--inception`
-adds the usual FID, from weights in a local file; see `models.inception`.
+The extractor is fitted here, on the training photos alone; see `models.evaluation.evaluation`.
+`--inception` adds the FID in InceptionV3's features, with weights from a local file; see
+`models.evaluation.inception`.
 """
 
 import argparse
@@ -17,23 +18,27 @@ from pathlib import Path
 from torch import Tensor
 
 from models.checkpoint import load_model
-from models.evaluation import (
-    Photos,
+from models.evaluation.evaluation import (
+    EvaluationSet,
     evaluate,
-    generate_like,
-    see,
+    extract_features,
+    generate_matching,
     some_training_photos,
 )
-from models.extractor import fit_extractor
-from models.gan import Generator
-from models.inception import inception_features, load_inception
-from models.metrics import frechet_distance, frechet_distance_at_infinity, kernel_distance
+from models.evaluation.feature_extractor import fit_extractor
+from models.evaluation.inception import inception_features, load_inception
+from models.evaluation.metrics import (
+    frechet_distance,
+    frechet_distance_at_infinity,
+    kernel_distance,
+)
+from models.networks.gan import Generator
 from models.pretrain import load
-from models.steps import run
+from models.progress import run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the numbers as JSON."""
+    """Evaluate the model and print the report as JSON."""
     parser = argparse.ArgumentParser(prog="python -m models.evaluate", description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="model.safetensors")
     parser.add_argument("--train", type=Path, required=True, help="zip it was trained on")
@@ -47,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not model.categories == train.categories == test.categories:
         parser.error("the model and both zips must have the same categories")
     extractor = run(fit_extractor(train, len(test.labels)))
-    photos = run(see(extractor, train, test))
+    photos = run(extract_features(extractor, train, test))
     judged, sheet = run(evaluate(model.generator, photos))
     report = asdict(judged)
     if options.inception is not None:
@@ -59,11 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.stdout.write(json.dumps(report, indent=2) + "\n")
 
 
-def measure_by_inception(weights: bytes, generator: Generator, photos: Photos) -> dict[str, object]:
-    """The FID and its kin of the model, and of as many training photos."""
+def measure_by_inception(
+    weights: bytes, generator: Generator, photos: EvaluationSet
+) -> dict[str, object]:
+    """FID, FID at infinity and KID of the model, and of as many training photos (the floor)."""
     network = load_inception(weights)
     real = inception_features(network, photos.held_out.images)
-    fake = inception_features(network, generate_like(generator, photos.held_out))
+    fake = inception_features(network, generate_matching(generator, photos.held_out))
     train = inception_features(network, some_training_photos(photos).images)
     return {
         "weights_sha256": hashlib.sha256(weights).hexdigest(),

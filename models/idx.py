@@ -1,4 +1,4 @@
-"""IDX files, the form that MNIST and Fashion-MNIST come in, to a zip that a shop could upload.
+"""python -m models.idx: convert IDX files (MNIST, Fashion-MNIST) to a zip for upload.
 
     python -m models.idx --images train-images-idx3-ubyte.gz --labels train-labels-idx1-ubyte.gz \\
         --categories fashion-mnist --output fashion-mnist.zip
@@ -18,7 +18,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from models.images import encode
+from models.imaging.encoding import encode
 
 FASHION_MNIST = (
     "T-shirt",  # published as "T-shirt/top", which cannot name a folder
@@ -60,7 +60,7 @@ def read_idx(data: bytes) -> NDArray[np.uint8]:
     """The array in an IDX file of unsigned bytes, gzipped or plain.
 
     Raises:
-        IdxError: it is something else, or incomplete.
+        IdxError: the data is no such file, or is incomplete.
     """
     if data.startswith(GZIP_MAGIC):
         try:
@@ -80,7 +80,7 @@ def read_idx(data: bytes) -> NDArray[np.uint8]:
 
 
 def write_zip(dataset: LabelledImages, target: IO[bytes]) -> None:
-    """A zip with one folder of PNG files per category, telling stdout how far it is."""
+    """Write a zip with one folder of PNG files per category; prints progress to stdout."""
     with zipfile.ZipFile(target, "w") as archive:
         for index, (pixels, label) in enumerate(zip(dataset.images, dataset.labels, strict=True)):
             name = zipfile.ZipInfo(f"{dataset.categories[label]}/{index:05d}.png")

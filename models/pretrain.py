@@ -1,8 +1,8 @@
 """python -m models.pretrain: train a model from a zip of photos, without the service.
 
-This is how the shipped models are made: the same reading, held-out photos, networks, training and
-judging as in a train job. `--state` keeps the training's state, from which the same command goes on
-after an interruption; a larger `--max-images` or `--max-seconds` then makes it longer.
+The shipped models are made with it. Import, hold-out split, networks, training and evaluation are
+those of a train job. `--state` names a checkpoint file, from which the same command resumes after
+an interruption; a larger `--max-images` or `--max-seconds` then extends the training.
 """
 
 import argparse
@@ -14,9 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
 
-from models import training_log
-from models.archive import ArchiveLimits
-from models.card import Json, describe, sample_sheet
+from models.card import Json, describe_model, sample_sheet
 from models.checkpoint import (
     load_classifier,
     load_model,
@@ -25,28 +23,40 @@ from models.checkpoint import (
     save_model,
     save_state,
 )
-from models.classifier import Classifier
-from models.datasets import Dataset, DatasetReport, import_archive, read_images
-from models.evaluation import Photos, evaluate, look, see
-from models.extractor import fit_extractor
-from models.gan import Resolution
-from models.losses import Loss
-from models.presets import Preset, preset_config, preset_recipe
-from models.split import split
-from models.state import TrainState, initial_state
-from models.steps import run
-from models.train import train
+from models.data.archive import ArchiveLimits
+from models.data.datasets import (
+    Dataset,
+    DatasetReport,
+    import_archive,
+    read_images,
+)
+from models.data.split import split
+from models.evaluation.evaluation import (
+    EvaluationSet,
+    evaluate,
+    extract_features,
+    quick_metrics,
+)
+from models.evaluation.feature_extractor import fit_extractor
+from models.networks.classifier import Classifier
+from models.networks.gan import Resolution
+from models.progress import run
+from models.training import training_log
+from models.training.losses import Loss
+from models.training.presets import Preset, preset_config, preset_recipe
+from models.training.state import TrainState, initial_state
+from models.training.train import train
 
 logger = logging.getLogger("pretrain")
 
 REPORT_EVERY_S = 30.0
 LOOK_EVERY_S = 120.0
-# What a caller may change of a preset's recipe.
+# Fields of a preset's recipe that command-line options override.
 CHANGES = ("loss", "lr", "batch_size", "max_images", "max_seconds", "flip", "seed")
 
 
 def main() -> None:
-    """Train, judge, and write the files of a shipped model."""
+    """Train, evaluate, and write the files of a shipped model."""
     options = _parser().parse_args()
     logging.basicConfig(level="INFO", format="%(asctime)s %(message)s")
     dataset, report = load(options.archive, options.resolution)
@@ -54,7 +64,7 @@ def main() -> None:
     if held_out is None:
         raise SystemExit("too few photos: every category needs 6 at least, all of them about 60")
     extractor = _extractor(options.extractor, training, len(held_out.labels))
-    photos = run(see(extractor, training, held_out))
+    photos = run(extract_features(extractor, training, held_out))
     state = _resume_or_start(options, training)
     lines = fit(state, photos, options.state)
     data: dict[str, Json] = {
@@ -66,7 +76,7 @@ def main() -> None:
 
 
 def load(archive: Path, resolution: int) -> tuple[Dataset, DatasetReport]:
-    """Read a zip as the service would."""
+    """Read a zip as the service does."""
     with archive.open("rb") as source, tempfile.TemporaryFile() as canonical:
         report = import_archive(source, canonical, ArchiveLimits())
         canonical.seek(0)
@@ -75,14 +85,16 @@ def load(archive: Path, resolution: int) -> tuple[Dataset, DatasetReport]:
         return Dataset.stack(images, categories, report.images), report
 
 
-def fit(state: TrainState, photos: Photos, state_file: Path | None) -> list[dict[str, float]]:
-    """Train to the end, logging, looking and saving on the way; the lines of metrics.jsonl."""
+def fit(
+    state: TrainState, photos: EvaluationSet, state_file: Path | None
+) -> list[dict[str, float]]:
+    """Train to the end, with periodic logs, metrics and saves; returns the metrics.jsonl lines."""
     report_at, look_at = state.seconds, state.seconds + LOOK_EVERY_S
     log = None if state_file is None else state_file.with_suffix(".jsonl")
     lines: list[dict[str, float]] = []
     if log is not None and log.exists():
         lines = training_log.parse(log.read_bytes(), state.step)
-    few = photos.fewer()
+    few = photos.subsample()
     for progress in train(state, photos.training):
         if progress.seconds < report_at and progress.fraction < 1:
             continue
@@ -90,7 +102,7 @@ def fit(state: TrainState, photos: Photos, state_file: Path | None) -> list[dict
         metrics = progress.metrics()
         if progress.seconds >= look_at:
             look_at = progress.seconds + LOOK_EVERY_S
-            metrics |= look(state.ema, few)
+            metrics |= quick_metrics(state.ema, few)
         numbers = " ".join(f"{name}={value:.3f}" for name, value in metrics.items())
         logger.info("%5.1f%% images=%d %s", 100 * progress.fraction, progress.images, numbers)
         place = {"step": progress.step, "seconds": progress.seconds, "images": progress.images}
@@ -104,17 +116,17 @@ def fit(state: TrainState, photos: Photos, state_file: Path | None) -> list[dict
 def write(
     output: Path,
     state: TrainState,
-    photos: Photos,
+    photos: EvaluationSet,
     data: dict[str, Json],
     lines: training_log.Lines,
 ) -> None:
-    """Write the files that make a shipped model."""
+    """Evaluate the model and write the files of a shipped model."""
     output.mkdir(parents=True, exist_ok=True)
     categories = photos.training.categories
     weights = save_model(state.ema, categories)
     served = load_model(weights).generator
     report, sheet = run(evaluate(served, photos))
-    card = describe(state, categories, data, asdict(report))
+    card = describe_model(state, categories, data, asdict(report))
     card["weights_sha256"] = hashlib.sha256(weights).hexdigest()
     (output / "model.safetensors").write_bytes(weights)
     (output / "samples.png").write_bytes(sample_sheet(served, categories))
@@ -124,7 +136,7 @@ def write(
 
 
 def _extractor(file: Path | None, training: Dataset, judged: int) -> Classifier:
-    """The CNN in `file`, fitted and kept there the first time."""
+    """The CNN stored in `file`; if there is none yet, it is fitted and stored there."""
     if file is not None and file.exists():
         return load_classifier(file.read_bytes())
     network = run(fit_extractor(training, judged))

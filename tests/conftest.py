@@ -1,4 +1,4 @@
-"""Real parts for every test: a Valkey server of our own, object stores in folders and on S3."""
+"""Fixtures for all tests: a real Valkey server, and object stores in folders and on S3."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from redis import Redis
 import tests.s3
 from tests.s3 import S3Server
 from worker.embedded import EmbeddedValkey
-from worker.queue import JobQueue, open_queue
+from worker.queue.queue import JobQueue, open_queue
 from worker.settings import Settings
 from worker.storage import Storage
 
@@ -68,7 +68,7 @@ def storage(storage_url: str) -> Storage:
 
 @pytest.fixture
 def settings(redis_url: str, storage_url: str) -> Settings:
-    """Of a service on these."""
+    """Settings of a service on this Valkey server and this store."""
     return Settings(
         redis_url=redis_url,
         storage_url=storage_url,
@@ -79,8 +79,8 @@ def settings(redis_url: str, storage_url: str) -> Settings:
 
 @pytest.fixture
 def jobs(settings: Settings, storage: Storage) -> Iterator[JobQueue]:
-    """The job system on these."""
-    queue = open_queue(settings, storage, patience_s=1)
+    """The job queue on this Valkey server and this store."""
+    queue = open_queue(settings, storage, timeout_s=1)
     yield queue
     queue.leases.redis.close()
     queue.queue.connection.close()

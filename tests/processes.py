@@ -1,4 +1,4 @@
-"""What the kernel knows of a process: its children, its memory, its files. Linux only."""
+"""Process inspection through `/proc`: children, memory, open files. Linux only."""
 
 import os
 import time
@@ -8,7 +8,7 @@ Pid = int | str  # "self" for this one
 
 
 def children(pid: Pid = "self") -> set[int]:
-    """Processes that any thread of this one started."""
+    """Pids of the processes that any thread of `pid` started."""
     found: set[int] = set()
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
@@ -19,7 +19,7 @@ def children(pid: Pid = "self") -> set[int]:
 
 
 def imports(pid: Pid = "self") -> set[int]:
-    """Processes that decode an upload for this one at this moment."""
+    """Pids of the processes that decode an upload for `pid` at this moment."""
     found: set[int] = set()
     for child in children(pid):
         try:
@@ -32,7 +32,7 @@ def imports(pid: Pid = "self") -> set[int]:
 
 
 def next_import(pid: Pid = "self") -> int:
-    """The process of an import that has just begun, or is about to."""
+    """Wait for an import to begin; returns the pid of its process."""
     deadline = time.monotonic() + 10
     while not (found := imports(pid)):
         assert time.monotonic() < deadline
@@ -41,7 +41,7 @@ def next_import(pid: Pid = "self") -> int:
 
 
 def resident_bytes(pid: Pid) -> int:
-    """Memory that it holds; 0 when it is gone."""
+    """Resident memory; 0 if the process has ended."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (FileNotFoundError, ProcessLookupError, IndexError):
@@ -50,9 +50,9 @@ def resident_bytes(pid: Pid) -> int:
 
 
 def open_temporary_files(pid: Pid = "self") -> int:
-    """Files that are deleted already but still take room, because it has them open.
+    """Number of deleted files that still take room because the process has them open.
 
-    Where its own words go to is not one of them.
+    Standard input, output and error are not counted.
     """
     count = 0
     for link in Path(f"/proc/{pid}/fd").iterdir():

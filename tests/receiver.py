@@ -1,4 +1,4 @@
-"""A real receiver of webhooks, on a port of its own."""
+"""Webhook receiver: a real HTTP server that records requests."""
 
 import ssl
 import threading
@@ -18,7 +18,7 @@ class Received(NamedTuple):
 
 
 class Receiver(ThreadingHTTPServer):
-    """Answers with the next of `statuses`, the last for ever, after `pause_s`."""
+    """Answers after `pause_s` with the next of `statuses`; repeats the last one."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -34,14 +34,14 @@ class Receiver(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The address of its endpoint."""
         return f"http://127.0.0.1:{self.server_port}/hook"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A sender that hangs up is part of some tests."""
+        """Ignore errors: in some tests the sender disconnects."""
 
     def next_status(self) -> int:
-        """How to answer."""
+        """The status of the next answer."""
         return self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
 
 
@@ -51,7 +51,7 @@ class Answering(BaseHTTPRequestHandler):
     server: Receiver
 
     def do_POST(self) -> None:
-        """Keep the request, then answer as told."""
+        """Record the request, then answer with the next status."""
         body = self.rfile.read(int(self.headers["content-length"]))
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.received.append(Received(self.path, headers, body))
@@ -65,7 +65,7 @@ class Answering(BaseHTTPRequestHandler):
         self.wfile.write(b"ok")
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A server process that speaks S3, and how clients are told of it."""
+"""S3 server process (moto), and the environment variables that point clients to it."""
 
 import subprocess
 import sys
@@ -39,7 +39,7 @@ class S3Server:
                 time.sleep(0.2)
 
     def written(self, prefix: str) -> dict[str, tuple[str, str]]:
-        """What lies below a prefix: when each object was written, and its digest."""
+        """Modification time and ETag of each object below a prefix, by key."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
         return {
             found["Key"]: (str(found["LastModified"]), found["ETag"])
@@ -48,14 +48,14 @@ class S3Server:
         }
 
     def close(self) -> None:
-        """End the server; its objects are gone."""
+        """Kill the server; its objects are lost."""
         self.client.close()
         self._process.kill()
         self._process.wait()
 
 
 def s3_environment(port: int) -> dict[str, str]:
-    """The variables that lead a process to a server, or to a proxy before one."""
+    """Environment variables that point a process to a server, or to a proxy in front of one."""
     return {
         "AWS_ENDPOINT": f"http://127.0.0.1:{port}",
         "AWS_ALLOW_HTTP": "true",

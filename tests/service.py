@@ -1,4 +1,4 @@
-"""The API in a process of its own, as an operator starts it, and the walk through it over HTTP."""
+"""The service in a process of its own, as an operator starts it, and an end-to-end walk."""
 
 import base64
 import os
@@ -13,13 +13,13 @@ from pathlib import Path
 import httpx
 from PIL import Image
 
-from worker.shipped import SAMPLE_ARCHIVE
+from worker.registry.bundled_models import SAMPLE_ARCHIVE
 
 TRAIN_S = 90.0
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
+    """A port that is free at this moment."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         number: int = probe.getsockname()[1]
     return number
@@ -43,7 +43,7 @@ class Service:
         self.environment = outside | {"VITRINE_PORT": str(port)} | settings
         self.url = f"http://127.0.0.1:{port}"
         self.client = httpx.Client(base_url=self.url, timeout=30, headers=headers)
-        # A file: nobody reads a pipe while the service runs, and it would wait once that is full.
+        # Not a pipe: nothing reads it while the service runs, and a full one would block that.
         self.errors = tempfile.TemporaryFile("a+")  # noqa: SIM115 # until the service is closed
         self.process = self.spawn()
 
@@ -59,7 +59,7 @@ class Service:
         )
 
     def wait_until_ready(self) -> str:
-        """What the service says when it is ready."""
+        """Wait for the ready message; returns what the service has printed."""
         assert self.process.stdout is not None
         lines: list[str] = []
         while not lines or "Ctrl-C" not in lines[-1]:
@@ -68,12 +68,12 @@ class Service:
         return "".join(lines)
 
     def interrupt(self) -> str:
-        """Ctrl-C; returns what the service has logged when it has ended, cleanly."""
+        """Stop the service as Ctrl-C does; asserts a clean end and returns what it has logged."""
         self.process.send_signal(signal.SIGINT)
         self.process.communicate(timeout=30)
         errors = self.read_errors()
         assert self.process.returncode == 0, errors
-        assert "Traceback" not in errors
+        assert "Traceback" not in errors, errors
         return errors
 
     def read_errors(self) -> str:
@@ -82,7 +82,7 @@ class Service:
         return self.errors.read()
 
     def close(self) -> None:
-        """End whatever still runs."""
+        """Kill the process if it still runs."""
         self.client.close()
         self.process.kill()
         self.process.communicate()
@@ -128,7 +128,7 @@ def _train(client: httpx.Client, dataset: str) -> dict[str, object]:
             name, _, value = line.partition(": ")
             if name == "event":
                 seen.append(value)
-    # As it happened, and no longer than the job.
+    # The stream was live and ended with the job.
     assert {"status", "progress", "metric", "sample"} <= set(seen)
     job: dict[str, object] = client.get(url).json()
     return job

@@ -1,4 +1,4 @@
-"""Many clients at once over real HTTP: the same bytes as alone, and nothing for those who left."""
+"""Concurrent clients over real HTTP: the same bytes as alone, and no work for disconnected ones."""
 
 import asyncio
 import json
@@ -37,12 +37,12 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def pixels(file: bytes) -> NDArray[np.int64]:
-    """Of an image, as numbers that can be subtracted."""
+    """The pixels of an image file, as signed numbers."""
     return np.asarray(Image.open(BytesIO(file)), dtype=np.int64)
 
 
 def others() -> Iterator[dict[str, Any]]:
-    """What other clients ask for meanwhile."""
+    """Endless requests of other clients."""
     chance = random.Random(0)
     while True:
         yield {
@@ -57,7 +57,7 @@ async def among_others(url: str) -> dict[int, bytes]:
     """The image of each seed, while as many other requests are answered."""
     found: dict[int, bytes] = {}
     seeds, disturbing = iter(SEEDS), others()
-    # Shorter than the server keeps a connection: it must not close one that is being used again.
+    # Shorter than the server's keep-alive, so that it never closes a connection being reused.
     limits = httpx.Limits(max_connections=CLIENTS, keepalive_expiry=2)
     async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
 
@@ -78,7 +78,7 @@ def test_a_thousand_images_are_the_same_bytes_alone_and_among_many(service: Serv
     assert len(set(together.values())) > 0.99 * len(SEEDS)
     for seed in SEEDS:
         alone = service.client.post("/generate", json={"seed": seed}, headers=PNG).content
-        if alone != together[seed]:  # how far apart: in many pixels, a few, or in their packing
+        if alone != together[seed]:  # shows the difference: many pixels, a few, or encoding alone
             np.testing.assert_array_equal(pixels(alone), pixels(together[seed]), f"seed {seed}")
         assert alone == together[seed], seed
 
@@ -90,7 +90,7 @@ def test_a_client_that_leaves_costs_next_to_nothing(service: Service) -> None:
 
     service.client.post("/generate", json={"model": "clothing"}).raise_for_status()
     before = generated()
-    # Seconds of encoding.
+    # Takes seconds to encode.
     body = {"model": "clothing", "n": 64, "size": "512x512", "output_format": "avif"}
     content = json.dumps(body).encode()
     head = f"POST /generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n"

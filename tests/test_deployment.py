@@ -1,4 +1,4 @@
-"""What the container images and the Compose file must keep, whoever edits them."""
+"""Invariants of the container images and the Compose file."""
 
 import re
 from pathlib import Path

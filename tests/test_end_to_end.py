@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.service import Service, free_port, walk
-from worker.shipped import SAMPLE_DATASET
+from worker.registry.bundled_models import SAMPLE_DATASET
 
 START_S = 60.0
 
@@ -34,7 +34,7 @@ def service(folder: Path) -> Iterator[Service]:
 
 
 def complaint(service: Service, **changes: str) -> str:
-    """What another instance says before it gives up."""
+    """The error with which another instance refuses to start."""
     ended = subprocess.run(
         [sys.executable, "-m", "app"],
         env=service.environment | changes,

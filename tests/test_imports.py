@@ -1,8 +1,9 @@
-"""The one line of imports: app -> worker -> models -> torch, and nothing upward."""
+"""Import rules: app -> worker -> models -> torch, without cycles between the rooms of each."""
 
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,34 @@ FORBIDDEN = {
     "worker": {"app", "fastapi"},
     "app": {"worker.tasks", "rq"},
 }
+# The rooms (folders, and modules beside them) of each package. A room imports only those before it,
+# so that there are no cycles.
+ROOMS = {
+    "models": [
+        *("progress", "imaging", "data", "networks", "inference", "training", "evaluation"),
+        *("checkpoint", "card", "search", "idx", "pretrain", "evaluate"),
+    ],
+    "worker": [
+        *("storage", "revision_chain", "processes", "schemas", "webhooks", "settings", "logs"),
+        *("devices", "embedded", "ledger", "datasets", "registry", "attempt", "queue"),
+        *("generation", "training", "search", "tasks", "prune", "__main__"),
+    ],
+    "app": [
+        *(
+            "allowed_methods",
+            "errors",
+            "error_handlers",
+            "auth",
+            "keys",
+            "schemas",
+            "metrics",
+            "event_stream",
+        ),
+        *("docs", "middleware", "generation", "webhooks", "services", "dependencies"),
+        *("routers", "server", "main", "processes", "__main__"),
+    ],
+}
+MOST_MODULES = 14  # of one folder
 MODELS_MAY = {"torch", "numpy", "PIL", "isal", "safetensors", "models"}
 
 
@@ -42,20 +71,48 @@ def test_no_package_imports_what_it_must_not_know(package: str) -> None:
             assert not prefixes & FORBIDDEN[package], f"{path.relative_to(ROOT)} imports {name}"
 
 
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_import_one_way(package: str) -> None:
+    order = ROOMS[package]
+    for path in sources(package):
+        room = room_of(path.relative_to(ROOT / package))
+        for name in imports(path):
+            top, _, inner = name.partition(".")
+            if top != package or room == "__init__":
+                continue
+            imported_room = inner.split(".")[0]
+            where = f"{path.relative_to(ROOT)} imports {name}"
+            assert imported_room == room or order.index(imported_room) < order.index(room), where
+
+
+def room_of(path: Path) -> str:
+    """The folder of a module in a package, or the module itself."""
+    return path.parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("package", [*FORBIDDEN, "tests", "benchmarks"])
+def test_no_folder_holds_more_modules_than_one_can_overlook(package: str) -> None:
+    sizes = Counter(
+        path.parent for path in sources(package) if path.name not in ("__init__.py", "conftest.py")
+    )
+    crowded = {str(folder.relative_to(ROOT)): n for folder, n in sizes.items() if n > MOST_MODULES}
+    assert not crowded
+
+
 def test_models_run_where_only_torch_and_a_few_others_are_installed() -> None:
     for path in sources("models"):
         foreign = {name.split(".")[0] for name in imports(path)} - MODELS_MAY
-        if path.name in ("rungs.py", "optuna_space.py"):
-            foreign -= {"optuna"}  # the search alone needs it
+        if path.name in ("successive_halving.py", "optuna_space.py"):
+            foreign -= {"optuna"}  # needed by the search only
         if path.name == "engine_onnx.py":
-            foreign -= {"onnxruntime"}  # what is served on a CPU alone needs it
+            foreign -= {"onnxruntime"}  # needed for serving on a CPU only
         assert foreign <= sys.stdlib_module_names, f"{path.relative_to(ROOT)} imports {foreign}"
 
 
 def test_imports_stand_at_the_top_of_their_file() -> None:
     for package in FORBIDDEN:
         for path in sources(package):
-            if path.name == "canvas.py":
+            if path.name == "plotting.py":
                 continue  # its imports are late, as it says
             tree = ast.parse(path.read_text())
             functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]

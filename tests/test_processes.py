@@ -1,4 +1,4 @@
-"""`python -m app` with several API processes: one socket, one word of readiness, no orphans."""
+"""`python -m app` with several API processes: one socket, one ready message, no orphans."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 
 def children(parent: int) -> set[int]:
-    """All processes that a process has started and that live."""
+    """Pids of the live child processes of a process."""
     found = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True)
     return {int(line) for line in found.stdout.split() if lives(int(line))}
 
@@ -55,7 +55,7 @@ def eventually(condition: Callable[[], bool], what: str, within_s: float = 30) -
 
 
 def answers(service: Service) -> bool:
-    """Over a connection of its own: one that is kept belongs to one process."""
+    """Whether the service is ready, over a new connection: a kept one belongs to one process."""
     try:
         return httpx.get(f"{service.url}/health/ready", timeout=10).status_code == 200
     except httpx.TransportError:
@@ -63,7 +63,7 @@ def answers(service: Service) -> bool:
 
 
 def asked_for_models(service: Service) -> set[float]:
-    """How often, as each of several scrapes says, over connections of their own."""
+    """Counts of `GET /models` in several scrapes, each over a new connection."""
     texts = [httpx.get(f"{service.url}/metrics", timeout=10).text for _ in range(10)]
     labels = {"method": "GET", "route": "/models", "status": "200"}
     return {value(text, "vitrine_http_requests_total", **labels) for text in texts}
@@ -99,7 +99,7 @@ def test_processes_share_the_work_and_come_back_when_killed(service: Service) ->
 def test_processes_end_with_a_supervisor_that_is_killed(
     redis_url: str, storage_url: str, tmp_path: Path
 ) -> None:
-    # What it cannot take away any more stays in a folder of its own.
+    # A killed supervisor cannot delete its temporary files; they stay in this folder.
     service = two_processes(redis_url, storage_url, TMPDIR=str(tmp_path))
     service.wait_until_ready()
     left = api_processes(service)

@@ -18,7 +18,7 @@ DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
 
 @pytest.fixture
 def backing(redis_url: str, s3_environment: dict[str, str]) -> dict[str, str]:
-    """What the API and its worker are both told."""
+    """Environment variables of both the API and its worker."""
     return s3_environment | {
         "VITRINE_REDIS_URL": redis_url,
         "VITRINE_STORAGE_URL": "s3://vitrine/production",
@@ -53,11 +53,16 @@ def test_an_api_and_a_worker_share_redis_and_s3_alone(service: Service, worker_l
     walk(service.client)
     told = [json.loads(line) for line in service.interrupt().splitlines()]
     assert all(line["request_id"] for line in told if line["logger"] == "app.access")
-    job = next(line for line in told if line["logger"] == "worker.ledger")["message"].split()[1]
-    moves = [json.loads(line) for line in worker_log.read_text().splitlines()]
+    job = next(line for line in told if line["logger"] == "worker.ledger.ledger")[
+        "message"
+    ].split()[1]
+    written = [json.loads(line) for line in worker_log.read_text().splitlines()]
+    moves = [line for line in written if line["logger"] != "worker.ledger.job_index"]
     assert {line["job_id"] for line in moves} == {job}
     assert [
-        (line["job_id"], line["message"]) for line in moves if line["logger"] == "worker.ledger"
+        (line["job_id"], line["message"])
+        for line in moves
+        if line["logger"] == "worker.ledger.ledger"
     ] == [
         (job, f"job {job} is running, attempt 1"),
         (job, f"job {job} is succeeded, attempt 1"),

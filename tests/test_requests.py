@@ -1,7 +1,7 @@
-"""What is no plain HTTP, sent to the service as an operator starts it: refused, and answered once.
+"""Malformed and ambiguous HTTP requests to a real service: each is answered once, or refused.
 
-Bodies that a server could take for a second request are that request, so that a second answer would
-tell of it.
+Bodies that a server could mistake for a second request (request smuggling) contain a real one, so
+that a second answer would reveal it.
 """
 
 import time
@@ -136,7 +136,7 @@ OTHERWISE = {
 
 @pytest.fixture(scope="module")
 def service(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The API alone; no request below is to change anything."""
+    """The API alone; none of the requests below changes anything."""
     storage = f"file://{tmp_path_factory.mktemp('objects')}"
     running = Service({"VITRINE_REDIS_URL": valkey_url, "VITRINE_STORAGE_URL": storage})
     running.wait_until_ready()
@@ -147,10 +147,10 @@ def service(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def ask(service: Service, request: bytes, quiet_s: float = QUIET_S) -> tuple[bytes, bool]:
-    """What comes back, and whether the connection is closed then."""
+    """The answer's bytes, and whether the connection is closed after them."""
     assert service.client.base_url.port is not None
     with connect(service.client.base_url.port) as wire:
-        with suppress(ConnectionError):  # it need not be read to its end
+        with suppress(ConnectionError):  # the service need not read all of it
             wire.sendall(request)
         return received(wire, quiet_s)
 
@@ -166,7 +166,7 @@ def test_what_is_ambiguous_is_refused_once(service: Service, case: str) -> None:
 @pytest.mark.parametrize("case", TOO_LARGE)
 def test_headers_are_bounded(service: Service, case: str) -> None:
     answer, closed = ask(service, TOO_LARGE[case], DEADLINE_S)
-    # What was still on its way when the connection was closed takes the answer with it.
+    # Data that arrives after the close resets the connection, which can discard the answer.
     assert statuses(answer) in ([431], [])
     assert closed
 
@@ -189,7 +189,7 @@ def test_a_client_may_ask_before_it_sends_a_body(service: Service) -> None:
 
 
 def test_an_answer_in_two_pieces_does_not_wait_for_an_acknowledgement(service: Service) -> None:
-    """Without TCP_NODELAY each waits 40 ms, where the client puts acknowledgements off."""
+    """Without TCP_NODELAY each answer waits 40 ms for the client's delayed acknowledgement."""
     assert service.client.base_url.port is not None
     took = []
     with connect(service.client.base_url.port) as wire:

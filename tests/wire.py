@@ -1,4 +1,4 @@
-"""Bytes to a server and back, without a client that knows HTTP."""
+"""Raw sockets to a real server, without an HTTP client."""
 
 import re
 import socket
@@ -12,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from app.short_way import ShortWayProtocol
+from app.server.connection import FastPathProtocol
 
 DEADLINE_S = 10.0
 STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d{3}) ")
@@ -20,12 +20,12 @@ STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
 @contextmanager
 def listening(app: ASGIApp) -> Iterator[int]:
-    """The port of a real server of an application, which serves as ours does."""
+    """Serve an application as `python -m app` does; yields the port."""
     server = uvicorn.Server(
         uvicorn.Config(
             app,
             loop="uvloop",
-            http=ShortWayProtocol,
+            http=FastPathProtocol,
             ws="none",
             port=0,
             lifespan="on" if isinstance(app, FastAPI) else "off",
@@ -49,7 +49,7 @@ def connect(port: int) -> socket.socket:
 
 
 def status(wire: socket.socket) -> int:
-    """Of the next answer, which is read to its end; it may come in pieces."""
+    """Status of the next answer, which is read to its end; it may arrive in pieces."""
     with HTTPResponse(wire) as answer:
         answer.begin()
         answer.read()
@@ -57,7 +57,7 @@ def status(wire: socket.socket) -> int:
 
 
 def received(wire: socket.socket, quiet_s: float) -> tuple[bytes, bool]:
-    """What comes until nothing more does for a while, and whether the connection is closed then."""
+    """The bytes that arrive until `quiet_s` without any, and whether the connection is closed."""
     answer = b""
     try:
         while piece := wire.recv(65536):
@@ -71,5 +71,5 @@ def received(wire: socket.socket, quiet_s: float) -> tuple[bytes, bool]:
 
 
 def statuses(answer: bytes) -> list[int]:
-    """Of all the answers in there."""
+    """The status of each answer in `answer`."""
     return [int(code) for code in STATUS_LINE.findall(answer)]

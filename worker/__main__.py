@@ -1,8 +1,8 @@
-"""python -m worker: take jobs from the queue until told to stop.
+"""python -m worker: run jobs from the queue until SIGTERM or Ctrl-C.
 
-SIGTERM or Ctrl-C: the running job saves a checkpoint, goes back to the queue, and the worker ends.
-With `--embedded` and the number of the process that started it, it also ends when that one dies,
-and leaves it, as it answers requests on the same cores, the first turn.
+On either signal, the running job saves a checkpoint, goes back to the queue, and the worker ends.
+`--embedded PID` is for embedded mode: the worker also ends when the process PID, its parent, dies,
+and runs at a lower priority, because the parent answers requests on the same cores.
 """
 
 import os
@@ -14,17 +14,17 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from worker import logs
 from worker.processes import die_with_parent
-from worker.queue import open_queue
+from worker.queue.queue import open_queue
+from worker.queue.supervisor import work
 from worker.settings import Settings, explain
 from worker.storage import Storage, StorageError
-from worker.supervisor import work
 
 PATIENCE_S = 5
 NICENESS = 10  # a training uses every core; a request on the same ones must not wait for it
 
 
 def main() -> int:
-    """Run one worker; the exit status."""
+    """Run one worker and return the exit status."""
     if sys.argv[1:2] == ["--embedded"]:
         die_with_parent(signal.SIGTERM, int(sys.argv[2]))
         os.nice(NICENESS)
@@ -36,9 +36,9 @@ def main() -> int:
     if settings.redis_url is None or settings.storage_url is None:
         sys.exit("python -m worker needs VITRINE_REDIS_URL and VITRINE_STORAGE_URL")
     try:
-        jobs = open_queue(settings, Storage.open(settings.storage_url), patience_s=PATIENCE_S)
+        jobs = open_queue(settings, Storage.open(settings.storage_url), timeout_s=PATIENCE_S)
         jobs.queue.connection.ping()
-        next(jobs.ledger.active(), None)  # whether the store answers
+        next(jobs.ledger.active(), None)  # fails here if the store does not answer
     except RedisConnectionError:
         sys.exit("Redis does not answer at VITRINE_REDIS_URL")
     except StorageError as error:

@@ -1,6 +1,7 @@
-"""One job at a time on a GPU, whoever started the processes.
+"""GPU lock: a file lock that lets one process of this machine run a job on the GPU at a time.
 
-A work-horse that outlived its worker for a moment would otherwise share the memory with the next.
+Without it, a work-horse that outlives its worker for a moment would share GPU memory with the next
+one.
 """
 
 import tempfile
@@ -12,15 +13,15 @@ import torch
 
 from worker.processes import take_lock
 
-WAIT_S = 10.0  # less than a worker waits for a sign of life
+WAIT_S = 10.0  # less than the 120 s after which the supervisor kills a silent work-horse
 
 
 @contextmanager
 def device_lock() -> Iterator[None]:
-    """Hold the GPU that jobs run on; a machine without one has nothing to hold.
+    """Hold the lock of the current GPU; does nothing on a machine without one.
 
     Raises:
-        RuntimeError: another process keeps it.
+        RuntimeError: another process holds it for longer than `WAIT_S`.
     """
     if not torch.cuda.is_available():
         yield
@@ -32,7 +33,7 @@ def device_lock() -> Iterator[None]:
 
 @contextmanager
 def exclusively(name: str, within_s: float = WAIT_S) -> Iterator[None]:
-    """Hold what is called `name` on this machine, until the end or the death of this process.
+    """Hold this machine's lock `name` until the block ends or this process dies.
 
     Raises:
         RuntimeError: another process holds it for longer than `within_s`.

@@ -1,4 +1,4 @@
-"""What embedded mode starts: a real Valkey server and one worker process, and their clean end."""
+"""Embedded mode's child processes: a Valkey server and a supervised worker, started and stopped."""
 
 import logging
 import os
@@ -30,21 +30,21 @@ logger = logging.getLogger(__name__)
 START_S = 10.0
 STOP_S = 20.0
 KILL_S = 5.0
-HEALTHY_S = 60.0  # after so long a life, a death is not part of a series
-PAUSE_S = (1.0, 30.0)  # first and longest, before a dead worker is started again
-SOCKET_PATH_BYTES = 100  # the kernel allows 108, with the ending zero
+HEALTHY_S = 60.0  # a worker that ran for longer restarts with the shortest pause again
+PAUSE_S = (1.0, 30.0)  # first and longest pause before a dead worker is restarted
+SOCKET_PATH_BYTES = 100  # the kernel allows 108, with the terminating zero
 
 
 class DataFolderBusy(RuntimeError):
-    """Another instance works on the data folder; the message says which."""
+    """Another instance uses the data folder; the message has its process id."""
 
 
 class ValkeyFailed(RuntimeError):
-    """The embedded server did not start; the message says why."""
+    """The embedded server did not start; the message gives the reason."""
 
 
 def lock_data_folder(folder: Path) -> IO[str]:
-    """Claim the folder until the returned file is closed, or this process ends however it does.
+    """Lock the folder until the returned file is closed or this process ends.
 
     Raises:
         DataFolderBusy: another process holds it.
@@ -66,11 +66,11 @@ def lock_data_folder(folder: Path) -> IO[str]:
 
 
 class EmbeddedValkey:
-    """A Valkey server on a private socket, its append-only file under `folder`.
+    """A Valkey server on a private Unix socket, its append-only file under `folder`.
 
-    Two servers on one append-only file would ruin it. The server inherits a lock and so holds it as
-    long as it lives; the next one ends it, should its owner have been killed. Which of two living
-    owners may start one is for `lock_data_folder` to say.
+    Two servers on one append-only file would corrupt it, so the server inherits a file lock and
+    holds it as long as it lives. If an owner was killed, the next `start` ends the server that is
+    left over. `lock_data_folder` keeps two live owners from sharing a folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -80,13 +80,13 @@ class EmbeddedValkey:
 
     @property
     def pid(self) -> int:
-        """Of the running server."""
+        """Process id of the running server."""
         assert self._process is not None
         return self._process.pid
 
     @property
     def socket(self) -> Path:
-        """Where the server listens; nobody but this user can connect."""
+        """Path of the Unix socket; only this user can connect."""
         inside = self.folder / "valkey.sock"
         if len(os.fsencode(inside)) <= SOCKET_PATH_BYTES:
             return inside
@@ -96,7 +96,7 @@ class EmbeddedValkey:
 
     @property
     def url(self) -> str:
-        """For `redis.Redis.from_url`, in any process of this user."""
+        """The URL for `redis.Redis.from_url`, valid in any process of this user."""
         return f"unix://{quote(str(self.socket))}"
 
     def start(self) -> None:
@@ -114,7 +114,7 @@ class EmbeddedValkey:
         self._wait_until_ready()
 
     def stop(self) -> None:
-        """End the server; all it was told is on disk then."""
+        """End the server; all its data is on disk when this returns."""
         if self._process is not None:
             end(self._process, STOP_S)  # Valkey writes its append-only file out on SIGTERM
         if self._socket_folder is not None:
@@ -134,7 +134,7 @@ class EmbeddedValkey:
             "logfile": str(self.folder / "valkey.log"),
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-        # A session of its own: Ctrl-C in the terminal must not end it before its clients.
+        # In a new session: Ctrl-C in the terminal must not end the server before its clients.
         return subprocess.Popen(
             [str(get_binary_path()), *arguments],
             stdin=subprocess.DEVNULL,
@@ -162,7 +162,7 @@ class EmbeddedValkey:
             while time.monotonic() < deadline and self._process.poll() is None:
                 try:
                     client.ping()
-                except BusyLoadingError:  # alive, and reading its file
+                except BusyLoadingError:  # alive, and still loading its append-only file
                     deadline = time.monotonic() + START_S
                 except (RedisConnectionError, RedisTimeoutError):
                     pass
@@ -176,14 +176,14 @@ class EmbeddedValkey:
 
 
 def _claim(lock: IO[str]) -> None:
-    """Take the lock of a server, having ended the one an earlier run left behind, if need be."""
+    """Take the server's lock; ends a server of an earlier run that still holds it."""
     if take_lock(lock, within_s=0):
         return
     lock.seek(0)
     owner = lock.read()
     for signum, patience_s in ((signal.SIGTERM, STOP_S), (signal.SIGKILL, KILL_S)):
         logger.warning("ending a Valkey server that an earlier run left behind (%s)", signum.name)
-        if owner:  # it holds the lock, so the number is still its own
+        if owner:  # it still holds the lock, so this process id was not reused
             os.kill(int(owner), signum)
         if take_lock(lock, within_s=patience_s):
             return
@@ -191,9 +191,9 @@ def _claim(lock: IO[str]) -> None:
 
 
 class WorkerProcess:
-    """A child process that is started again when it dies, until it is stopped.
+    """Supervisor of a child process: restarts it with growing pauses when it dies, until `stop`.
 
-    To be made in the main thread: to the kernel, a child's parent is the thread that started it.
+    Create it in the main thread: to the kernel, a child's parent is the thread that started it.
     """
 
     def __init__(self, environment: dict[str, str], command: Sequence[str] | None = None) -> None:
@@ -210,17 +210,17 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """Of the present child."""
+        """Process id of the current child."""
         return self._process.pid
 
     def stop(self, timeout_s: float = STOP_S) -> None:
-        """Ask it to end, and see to it that it does, with all it has started."""
+        """Send SIGTERM, and after `timeout_s` SIGKILL to the child's process group; wait for it."""
         self._timeout_s = timeout_s
         self._stopping.set()
         self._monitor.join()
 
     def _spawn(self) -> "subprocess.Popen[bytes]":
-        # A session of its own: Ctrl-C reaches the parent alone, which ends things in order.
+        # In a new session: Ctrl-C reaches only the parent, which stops its children in order.
         return subprocess.Popen(
             self.command, env=self.environment, stdin=subprocess.DEVNULL, start_new_session=True
         )
@@ -239,8 +239,8 @@ class WorkerProcess:
             pause_s = min(2 * pause_s, longest_s)
             started = time.monotonic()
             self._restart()
-        # Ended in this thread: were it gone first, the kernel's signal would be the child's second
-        # SIGTERM, which tells an RQ worker to drop its job.
+        # End the child before this thread exits. A restarted child's parent is this thread, so the
+        # kernel would send a second SIGTERM, at which an RQ worker drops its job.
         end(self._process, self._timeout_s)
 
     def _restart(self) -> None:

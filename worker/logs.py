@@ -1,7 +1,6 @@
-"""Log lines, as text or as JSON, each with the request or the job that it is about.
+"""Logging to stderr as text or JSON, each line with its request id or job id.
 
-They go to stderr. Nothing that comes from outside can end a line, or begin one that looks like
-ours.
+Log injection is prevented: control characters are escaped, so input cannot end a line or forge one.
 """
 
 import logging
@@ -15,20 +14,21 @@ from pythonjsonlogger.json import JsonFormatter
 
 from worker.settings import LogFormat, Settings
 
-# What this process, thread or task works on; threads of a request are given a copy.
+# The current request or job of this thread or asyncio task; threads of a request get a copy.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 job_id: ContextVar[str] = ContextVar("job_id", default="")
 
-# C0, DEL, C1 and Unicode's two line ends: whatever a terminal or a log collector may obey.
+# C0, DEL, C1 and Unicode's two line separators: terminals and log collectors interpret them.
 CONTROLS = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029]
 ESCAPED = {code: chr(code).encode("unicode_escape").decode() for code in CONTROLS}
-INDENT = "    "  # of a traceback's lines: no line of ours begins so
+INDENT = "    "  # before each line of a traceback; no log line starts with it
 
 
 def configure(settings: Settings) -> None:
-    """Have this process write its lines as the operator wants them."""
+    """Set up the logging of this process as the settings say."""
     level = settings.log_level.upper()
-    # Libraries tell too much for all days; some of it, such as addresses, is nobody's business.
+    # Libraries stay at WARNING instead of INFO: they log a lot, and some of it, such as client
+    # addresses, is private.
     rest = level if level in ("DEBUG", "ERROR") else "WARNING"
     logging.basicConfig(level=rest, handlers=[handler(settings.log_format, sys.stderr)])
     for package in ("app", "worker", "models"):
@@ -36,7 +36,7 @@ def configure(settings: Settings) -> None:
 
 
 def handler(log_format: LogFormat, stream: TextIO) -> logging.Handler:
-    """Writes lines to a stream."""
+    """A logging handler that writes lines in this format to `stream`."""
     result = logging.StreamHandler(stream)
     result.addFilter(_add_context)
     result.setFormatter(TextFormatter() if log_format == "text" else _json_formatter())
@@ -44,20 +44,20 @@ def handler(log_format: LogFormat, stream: TextIO) -> logging.Handler:
 
 
 class TextFormatter(logging.Formatter):
-    """`time LEVEL logger [request] [job] message`, a line for each; tracebacks are indented."""
+    """One line a record: `time LEVEL logger [request] [job] message`; tracebacks are indented."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s %(ids)s%(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, and under it the traceback."""
-        record.exc_text = None  # as another formatter may have left it here
+        """The line and, below it, the traceback if there is one."""
+        record.exc_text = None  # another formatter may have cached an unescaped traceback here
         text = super().format(record)
         record.exc_text = None
         return text
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        """The line, all of whose control characters are shown and none obeyed."""
+        """The line, with the ids in front of the message and control characters escaped."""
         ids = (record.__dict__.get(name) for name in ("request_id", "job_id"))
         record.ids = "".join(f"[{each}] " for each in ids if each)
         record.message = record.message.strip().translate(ESCAPED)
@@ -68,11 +68,11 @@ class TextFormatter(logging.Formatter):
         ei: tuple[type[BaseException], BaseException, TracebackType | None]
         | tuple[None, None, None],
     ) -> str:
-        """The traceback, whose last line may quote what a client has sent."""
+        """The traceback, indented and escaped: its last line may quote client input."""
         return _indented(super().formatException(ei))
 
     def formatStack(self, stack_info: str) -> str:  # noqa: N802 - logging's name
-        """The stack."""
+        """The stack, indented and escaped."""
         return _indented(super().formatStack(stack_info))
 
 
@@ -85,7 +85,7 @@ def _json_formatter() -> logging.Formatter:
         ["levelname", "name", "message"],
         rename_fields={"levelname": "level", "name": "logger"},
         timestamp=True,
-        reserved_attrs=[*RESERVED_ATTRS, "color_message"],  # uvicorn's, for terminals
+        reserved_attrs=[*RESERVED_ATTRS, "color_message"],  # uvicorn's copy for terminals
     )
 
 

@@ -1,4 +1,7 @@
-"""Ties between processes that outlast a SIGKILL, and their end."""
+"""Process control: parent-death signal, file lock, SIGTERM followed by SIGKILL.
+
+The first two hold even when a process is ended by SIGKILL, because the kernel enforces them.
+"""
 
 import ctypes
 import fcntl
@@ -15,8 +18,8 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 def die_with_parent(signum: signal.Signals, parent: int) -> None:
     """Have the kernel send `signum` to this process when its parent dies. Linux only.
 
-    The parent is the thread that started this process; its end counts as the parent's. One that was
-    gone before the kernel was asked is found by its number, `parent`.
+    To the kernel, the parent is the thread that started this process, so that thread must stay
+    alive. If the process `parent` is gone already, this one exits at once.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signum))
@@ -25,7 +28,7 @@ def die_with_parent(signum: signal.Signals, parent: int) -> None:
 
 
 def take_lock(file: IO[str], *, within_s: float) -> bool:
-    """Lock the file for this process and the children that inherit it; whether that succeeded."""
+    """Lock the file for this process and the children that inherit it; False if it stays taken."""
     deadline = time.monotonic() + within_s
     while True:
         try:
@@ -39,7 +42,7 @@ def take_lock(file: IO[str], *, within_s: float) -> bool:
 
 
 def end(process: "subprocess.Popen[bytes]", timeout_s: float) -> None:
-    """SIGTERM, and after `timeout_s` SIGKILL to its process group, which it must lead."""
+    """Send SIGTERM and, after `timeout_s`, SIGKILL to its process group, which it must lead."""
     if process.poll() is not None:
         return
     process.terminate()

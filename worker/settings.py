@@ -1,4 +1,4 @@
-"""Environment variables `VITRINE_…` to settings."""
+"""Settings of the API and the workers, read from environment variables `VITRINE_…`."""
 
 from pathlib import Path
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from worker.signing import parse_secrets
+from worker.webhooks.signing import parse_secrets
 
 MIB, GIB = 2**20, 2**30
 
@@ -14,9 +14,9 @@ LogFormat = Literal["text", "json"]
 
 
 class Settings(BaseSettings):
-    """How this process runs; each field is the environment variable `VITRINE_` + its name."""
+    """Settings of this process; each field is the environment variable `VITRINE_` + its name."""
 
-    # An empty variable, as Compose passes for one that is not set, counts as unset.
+    # Compose passes an empty string for a variable that is not set.
     model_config = SettingsConfigDict(
         env_prefix="VITRINE_", frozen=True, extra="ignore", env_ignore_empty=True
     )
@@ -90,6 +90,12 @@ class Settings(BaseSettings):
         default=30, gt=0, allow_inf_nan=False, description="most of a training that is redone"
     )
     max_attempts: int = Field(default=3, ge=1, description="deaths of its process a job survives")
+    keep_jobs_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=36_500,
+        description="after which ended jobs are deleted with their files; unset: never",
+    )
     webhook_secret: str = Field(
         default="", repr=False, description="whsec_…, comma-separated, newest first; unset: made"
     )
@@ -119,12 +125,12 @@ class Settings(BaseSettings):
 
     @property
     def embedded(self) -> bool:
-        """Whether this process brings its own Redis, storage and worker."""
+        """Whether this process starts its own Redis and worker and stores in a local folder."""
         return self.redis_url is None
 
 
 def explain(error: ValidationError) -> str:
-    """One line for each setting that is wrong, without its value, which may be a secret."""
+    """One line for each invalid setting, without its value, which may be a secret."""
     lines = []
     for item in error.errors():
         name = "_".join(["VITRINE", *(str(part).upper() for part in item["loc"])])

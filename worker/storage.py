@@ -1,7 +1,7 @@
-"""One object store: a folder, memory, S3, Google Cloud Storage or Azure, by its URL.
+"""Object storage, opened by URL: a folder, memory, S3, Google Cloud Storage or Azure.
 
 Keys are made by the server from its own ids. Credentials and endpoints come from the environment
-that each cloud's own tools read (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
+variables that each cloud's own tools read (`AWS_…`, `GOOGLE_…`, `AZURE_…`).
 """
 
 import errno
@@ -33,15 +33,15 @@ MAX_KEY = 512
 CHUNK_BYTES = 8 * 2**20
 CLOUDS = ("s3", "gs", "az")
 RETRY = {"max_retries": 3, "retry_timeout": timedelta(seconds=10)}
-# These options replace what obstore reads from AWS_ALLOW_HTTP. Plain HTTP is still only used where
-# the operator's own endpoint says http://, as a store in the same private network does.
+# These options replace what obstore reads from AWS_ALLOW_HTTP. Plain HTTP is only used where the
+# operator configures an http:// endpoint, such as a store in the same private network.
 CLIENT = {
     "connect_timeout": "5s",
-    "read_timeout": "10s",  # of silence: a store that hangs is an error soon, a large object is not
+    "read_timeout": "10s",  # between two reads: ends a hung transfer, but not a long one
     "timeout": "1h",
     "allow_http": True,
 }
-PARTS_AT_ONCE = 4  # of 5 MiB: each has to travel within the read timeout
+PARTS_AT_ONCE = 4  # of 5 MiB: each must be sent within the read timeout
 
 
 class StorageError(Exception):
@@ -49,30 +49,30 @@ class StorageError(Exception):
 
 
 class ObjectNotFound(StorageError):
-    """There is no object under this key."""
+    """There is no object with this key."""
 
 
 class ObjectExists(StorageError):
-    """There is an object under this key already."""
+    """There already is an object with this key."""
 
 
 class StorageFull(StorageError):
-    """The store has no room."""
+    """The store has no space left."""
 
 
 class CannotSign(StorageError):
-    """The store has no addresses that we could sign."""
+    """The store supports no presigned URLs."""
 
 
 class SignedRequest(NamedTuple):
-    """An address that gives or takes one object, and what has to be sent along with it."""
+    """A presigned URL that reads or stores one object, and the headers that the request needs."""
 
     url: str
     headers: dict[str, str]
 
 
 class Storage:
-    """Bytes by key. Every write is atomic: an object is there whole, or not at all."""
+    """Bytes by key. Every write is atomic: an object is stored completely or not at all."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -81,10 +81,10 @@ class Storage:
     def open(cls, url: str) -> "Storage":
         """The store at `file:///folder`, `memory://`, `s3://bucket/prefix`, `gs://` or `az://`.
 
-        A folder is taken as it is written: nothing in it is escaped.
+        The folder of a file:// URL is used literally, without percent-decoding.
 
         Raises:
-            StorageError: not such a URL, or it cannot be opened.
+            StorageError: the URL has another form, or the store cannot be opened.
         """
         scheme, _, place = url.partition("://")
         if scheme == "file" and not place.startswith("/"):
@@ -93,30 +93,34 @@ class Storage:
             if scheme == "memory":
                 return cls(MemoryStore())
             if scheme == "file":
-                # No automatic cleanup: it removes folders that another thread is writing to.
+                # Without automatic_cleanup, which removes folders that another thread writes to.
                 return cls(LocalStore(place, mkdir=True))
             if scheme in CLOUDS:
                 return cls(from_url(url, retry_config=RETRY, client_options=CLIENT))  # type: ignore[call-overload] # one option set for three clouds
         raise StorageError("a storage URL starts with file://, memory://, s3://, gs:// or az://")
 
     def put(self, key: str, data: bytes | Path | BinaryIO, media_type: str | None = None) -> None:
-        """Store, replacing what was there. A file is streamed, not held in memory.
+        """Store an object, replacing an earlier one. A file is streamed, not held in memory.
 
-        Clouds tell the media type to whoever reads a signed URL.
+        Clouds send the media type as Content-Type when a presigned URL is read.
         """
-        told: Attributes | None = None
+        attributes: Attributes | None = None
         if media_type is not None and not isinstance(self._store, LocalStore):
-            told = {"Content-Type": media_type}
+            attributes = {"Content-Type": media_type}
         with _translated("write"):
             obstore.put(
-                self._store, _checked(key), data, attributes=told, max_concurrency=PARTS_AT_ONCE
+                self._store,
+                _checked(key),
+                data,
+                attributes=attributes,
+                max_concurrency=PARTS_AT_ONCE,
             )
 
     def create(self, key: str, data: bytes) -> None:
-        """Store what must not be there yet; of several writers one succeeds.
+        """Store an object that must not exist yet (compare-and-set): one of several writers wins.
 
         Raises:
-            ObjectExists: it is there.
+            ObjectExists: there already is an object with this key.
         """
         with _translated("create"):
             obstore.put(self._store, _checked(key), data, mode="create", use_multipart=False)
@@ -141,7 +145,7 @@ class Storage:
                 target.write(piece)
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """The object piece by piece. That there is one is known when this returns.
+        """The object piece by piece; a missing one raises here, not at the first piece.
 
         Raises:
             ObjectNotFound: there is none.
@@ -150,7 +154,7 @@ class Storage:
             return _pieces(obstore.get(self._store, _checked(key)))
 
     def exists(self, key: str) -> bool:
-        """Whether there is an object under this key."""
+        """Whether there is an object with this key."""
         try:
             self.size(key)
         except ObjectNotFound:
@@ -158,7 +162,7 @@ class Storage:
         return True
 
     def size(self, key: str) -> int:
-        """Its length in bytes.
+        """The object's length in bytes.
 
         Raises:
             ObjectNotFound: there is none.
@@ -183,7 +187,7 @@ class Storage:
             return sorted(path.rsplit("/", 1)[-1] for path in found if self._holds_any(path))
 
     def delete(self, key: str) -> None:
-        """Remove an object; one that is not there is no error."""
+        """Remove an object; a missing one is no error."""
         try:
             with _translated("delete"):
                 obstore.delete(self._store, _checked(key))
@@ -196,10 +200,10 @@ class Storage:
             self.delete(key)
 
     def sign(self, method: Literal["GET", "PUT"], key: str, valid: timedelta) -> SignedRequest:
-        """Let whoever knows the address read or store this object, for a while.
+        """A presigned URL that reads (GET) or stores (PUT) this object for the time `valid`.
 
         Raises:
-            CannotSign: the store is not in a cloud.
+            CannotSign: the store is a folder or memory.
         """
         if not isinstance(self._store, S3Store | GCSStore | AzureStore):
             raise CannotSign("this object store has no addresses to sign")
@@ -209,7 +213,7 @@ class Storage:
         return SignedRequest(url, {"x-ms-blob-type": "BlockBlob"} if azure else {})
 
     def _holds_any(self, folder: str) -> bool:
-        """Only a folder on disk can be empty; elsewhere it is the objects that make it."""
+        """Whether it has objects; on disk a folder can be empty, in other stores it cannot."""
         if not isinstance(self._store, LocalStore):
             return True
         return any(obstore.list(self._store, folder, chunk_size=1))
@@ -223,7 +227,7 @@ def _pieces(result: "obstore.GetResult") -> Iterator[bytes]:
 
 @contextmanager
 def _translated(action: str) -> Iterator[None]:
-    """obstore's errors as ours, without their words, which hold paths and addresses."""
+    """Turn obstore's errors into ours, without their messages, which hold paths and addresses."""
     try:
         yield
     except (NotFoundError, FileNotFoundError) as error:
@@ -237,8 +241,8 @@ def _translated(action: str) -> Iterator[None]:
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether there was no room to write."""
-    # By the kernel's words: obstore gives the cause as text alone.
+    """Whether a write failed for lack of disk space or quota."""
+    # By the operating system's message: obstore passes on the cause only as text.
     return any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
 
 

@@ -1,4 +1,4 @@
-"""What RQ runs, in the work-horse: claim a job, run it, settle how it ended."""
+"""RQ tasks, run in the work-horse: claim a job, run it, commit how it ended."""
 
 import logging
 import math
@@ -12,21 +12,22 @@ import torch
 from redis import RedisError
 from rq import get_current_job
 
-from models.archive import DatasetError
 from models.checkpoint import CheckpointError
-from models.train import Diverged
-from worker.claims import Claim
-from worker.datasets import DatasetNotFound
+from models.data.archive import DatasetError
+from models.training.train import Diverged
+from worker.attempt.attempt import Attempt
+from worker.attempt.heartbeat import heartbeat
+from worker.attempt.progress_reporter import JobCancelled, JobInterrupted
+from worker.attempt.search_helper import SearchHelper
+from worker.datasets.datasets import DatasetNotFound
 from worker.devices import device_lock
-from worker.generating import run_generation
-from worker.lead import LimitsNotMet
-from worker.ledger import LeaseLost
-from worker.pulse import kept_alive
-from worker.queue import JobQueue, open_queue
-from worker.registry import ModelNotFound, WeightsDamaged
-from worker.requests import JobType
-from worker.searching import help_search, run_search
-from worker.seats import Seat
+from worker.generation.bulk_generation import run_generation
+from worker.ledger.ledger import LeaseLost
+from worker.queue.queue import JobQueue, open_queue
+from worker.registry.registry import ModelNotFound, WeightsDamaged
+from worker.schemas.requests import JobType
+from worker.search.coordinator import LimitsNotMet
+from worker.search.search_job import help_search, run_search
 from worker.settings import Settings
 from worker.storage import (
     ObjectExists,
@@ -35,16 +36,15 @@ from worker.storage import (
     StorageError,
     StorageFull,
 )
-from worker.training import run_training
-from worker.watch import JobCancelled, JobInterrupted
+from worker.training.training import run_training
 
 logger = logging.getLogger(__name__)
 
-REDIS_PATIENCE_S = 1.0  # signs of life are not worth waiting for
-OUTAGE_S = 600.0  # a job outlasts a store or a Redis that is away for this long
+REDIS_TIMEOUT_S = 1.0  # short: a heartbeat that fails is skipped, the next one follows soon
+OUTAGE_S = 600.0  # longest outage of storage or Redis before the job fails
 ASK_AGAIN_S = 5.0
 
-RUN: dict[JobType, Callable[[Claim, JobQueue, Callable[[], bool]], None]] = {
+RUN: dict[JobType, Callable[[Attempt, JobQueue, Callable[[], bool]], None]] = {
     "train": run_training,
     "nas": run_search,
     "generate": run_generation,
@@ -52,7 +52,7 @@ RUN: dict[JobType, Callable[[Claim, JobQueue, Callable[[], bool]], None]] = {
 
 FAULT = ("internal_error", "the job failed by a fault of the service; see its log")
 
-# Failures that another attempt would only repeat, by the code a client sees.
+# Permanent failures, which another attempt would repeat, and the error codes that clients see.
 FAILURES: dict[type[Exception], str] = {
     DatasetNotFound: "dataset_not_found",
     DatasetError: "invalid_dataset",
@@ -67,7 +67,7 @@ FAILURES: dict[type[Exception], str] = {
 
 
 def run_job(job_id: str) -> None:
-    """RQ entry point for every type of job; all about the job is in the ledger."""
+    """RQ entry point for every type of job; everything else about the job is in the ledger."""
     jobs = _open()
     delivery = get_current_job()
     assert delivery is not None
@@ -76,93 +76,96 @@ def run_job(job_id: str) -> None:
         if record is None:
             logger.info("job %s is not to be run: already claimed, or ended", job_id)
             return
-        claim = Claim(jobs.ledger, record)
-        with kept_alive(jobs.leases, claim.holder, claim, jobs.settings.step_s):
-            _outlasting_outages(claim, jobs)
+        attempt = Attempt(jobs.ledger, record)
+        with heartbeat(jobs.leases, attempt.holder, attempt, jobs.settings.step_s):
+            _outlasting_outages(attempt, jobs)
 
 
-def _outlasting_outages(claim: Claim, jobs: JobQueue) -> None:
-    """Run the job; where storage or Redis fail, go on from what is stored once they are back."""
+def _outlasting_outages(attempt: Attempt, jobs: JobQueue) -> None:
+    """Run the job; after an outage of storage or Redis, resume from what is stored.
+
+    The job fails when the outage lasts longer than `OUTAGE_S`.
+    """
     failing_since = math.inf
     with _terminated() as stop_requested:
         while True:
             began = time.monotonic()
             try:
-                with _settled(claim, jobs):
-                    RUN[claim.record.type](claim, jobs, stop_requested)
+                with _settled(attempt, jobs):
+                    RUN[attempt.record.type](attempt, jobs, stop_requested)
                 return
             except (StorageError, RedisError) as error:
-                if time.monotonic() - began > OUTAGE_S:  # it got far: this is another outage
+                if time.monotonic() - began > OUTAGE_S:  # it ran long enough: this is a new outage
                     failing_since = math.inf
                 failing_since = min(failing_since, time.monotonic())
                 if stop_requested():
                     raise
                 if time.monotonic() - failing_since > OUTAGE_S:
-                    claim.fail(*_outage(error))
+                    attempt.fail(*_outage(error))
                     return
-                claim.log("Redis is away" if isinstance(error, RedisError) else str(error))
-            claim.report("waiting", claim.record.progress, claim.record.metrics)
+                attempt.log("Redis is away" if isinstance(error, RedisError) else str(error))
+            attempt.report("waiting", attempt.record.progress, attempt.record.metrics)
             time.sleep(ASK_AGAIN_S)
 
 
 def help_job(job_id: str, name: str) -> None:
-    """RQ entry point of a helper, leased by `name`, at a search that another process owns."""
+    """RQ entry point of a search helper, whose lease is `name`; another process owns the job."""
     jobs = _open()
-    seat = Seat(jobs.ledger, jobs.ledger.records.read(job_id), name)
+    helper = SearchHelper(jobs.ledger, jobs.ledger.records.read(job_id), name)
     try:
         with (
             _terminated() as stop_requested,
             device_lock(),
-            kept_alive(jobs.leases, name, seat, jobs.settings.step_s),
+            heartbeat(jobs.leases, name, helper, jobs.settings.step_s),
         ):
-            help_search(seat, jobs, stop_requested)
+            help_search(helper, jobs, stop_requested)
     except (JobCancelled, JobInterrupted):
         logger.info("%s has stopped", name)
     finally:
-        seat.leave()
+        helper.leave()
 
 
 def _open() -> JobQueue:
     settings = Settings()
     assert settings.storage_url is not None
-    return open_queue(settings, Storage.open(settings.storage_url), patience_s=REDIS_PATIENCE_S)
+    return open_queue(settings, Storage.open(settings.storage_url), timeout_s=REDIS_TIMEOUT_S)
 
 
 @contextmanager
-def _settled(claim: Claim, jobs: JobQueue) -> Iterator[None]:
-    """Commit how the job ended. Where storage or Redis failed, nothing is: it is tried again."""
+def _settled(attempt: Attempt, jobs: JobQueue) -> Iterator[None]:
+    """Commit how the job ended; errors of storage or Redis pass through, to be retried."""
     try:
         yield
     except JobInterrupted:
-        _hand_back(claim, jobs)
+        _hand_back(attempt, jobs)
     except JobCancelled:
-        claim.confirm_cancelled()
+        attempt.confirm_cancelled()
     except LeaseLost:
-        logger.warning("job %s has gone to another attempt", claim.record.id)
-    except (ObjectExists, ObjectNotFound):  # no outage: what should be there is not
-        logger.exception("job %s failed", claim.record.id)
-        claim.fail(*FAULT)
+        logger.warning("job %s has gone to another attempt", attempt.record.id)
+    except (ObjectExists, ObjectNotFound):  # no outage, but a bug or lost data
+        logger.exception("job %s failed", attempt.record.id)
+        attempt.fail(*FAULT)
     except (StorageError, RedisError):
         raise
     except tuple(FAILURES) as error:
         code = next(code for kind, code in FAILURES.items() if isinstance(error, kind))
-        logger.warning("job %s failed: %s: %s", claim.record.id, code, error)
-        claim.fail(code, str(error))
+        logger.warning("job %s failed: %s: %s", attempt.record.id, code, error)
+        attempt.fail(code, str(error))
     except Exception:
-        claim.fail(*FAULT)
+        attempt.fail(*FAULT)
         raise
 
 
 def _outage(error: StorageError | RedisError) -> tuple[str, str]:
-    """The code and the words of a failure that waiting has not mended."""
+    """The error code and message of a job that failed by a long outage."""
     if isinstance(error, StorageFull):
         return "storage_full", "the object store is full; make room and submit the job again"
     what = "the object store" if isinstance(error, StorageError) else "Redis"
     return "outage", f"{what} did not answer for {OUTAGE_S / 60:.0f} minutes; submit the job again"
 
 
-def _hand_back(claim: Claim, jobs: JobQueue) -> None:
-    record = claim.hand_back()
+def _hand_back(attempt: Attempt, jobs: JobQueue) -> None:
+    record = attempt.hand_back()
     try:
         jobs.deliver(record)
     except RedisError:
@@ -171,7 +174,7 @@ def _hand_back(claim: Claim, jobs: JobQueue) -> None:
 
 @contextmanager
 def _terminated() -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM has come, as a question a loop can ask."""
+    """Record SIGTERM instead of ending; yields a function that returns whether it was received."""
     received: list[int] = []
 
     def remember(signum: int, _frame: FrameType | None) -> None:

@@ -1,1 +1,1 @@
-"""One module for each resource of the contract."""
+"""FastAPI routers, one module for each resource."""

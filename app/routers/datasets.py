@@ -1,17 +1,15 @@
-"""Data sets: zips of product photos, a folder for each category."""
+"""`/datasets`: upload, list, preview and delete zips of product photos, a folder per category."""
 
 import hashlib
 from typing import Annotated, BinaryIO
 
 from fastapi import APIRouter, Depends, File, Form, Path, Query, Response, UploadFile
 
-from app.auth import require
-from app.dependencies import JSON, PNG, DatasetsDep, Limit, QueueDep, SettingsDep, UploadsDep
+from app.dependencies import JSON, PNG, IdempotentIdDep, Limit, ServicesDep, require
 from app.errors import can_answer
-from app.idempotency import OnceDep
 from app.schemas import Page
-from models.archive import ArchiveLimits
-from worker.datasets import DatasetRecord
+from models.data.archive import ArchiveLimits
+from worker.datasets.datasets import DatasetRecord
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], dependencies=[Depends(require("manage"))])
 
@@ -26,49 +24,51 @@ Cursor = Annotated[str | None, Query(pattern=r"^ds_[0-9a-z]{20}$", description="
 @router.post("", status_code=201, responses=can_answer(409), dependencies=[JSON])
 def upload_dataset(
     file: Annotated[UploadFile, File(description="A zip with one folder of photos per category.")],
-    uploads: UploadsDep,
-    settings: SettingsDep,
-    once: OnceDep,
+    services: ServicesDep,
+    id_for: IdempotentIdDep,
     response: Response,
     name: Annotated[str, Form(min_length=1, max_length=100, pattern=NO_CONTROLS)] = "photos",
 ) -> DatasetRecord:
-    """Validate a zip of photos and keep it. The report says what was kept and what was not."""
-    limits = ArchiveLimits(total_bytes=settings.max_dataset_bytes)
-    dataset_id = once("ds", lambda: _digest(file.file) + name.encode())
-    record = uploads.add(file.file, name, limits, dataset_id)
+    """Validate and store a zip of photos. The report lists what was kept and what was not."""
+    limits = ArchiveLimits(total_bytes=services.settings.max_dataset_bytes)
+    dataset_id = id_for("ds", lambda: _digest(file.file) + name.encode())
+    record = services.uploads.add(file.file, name, limits, dataset_id)
     response.headers["Location"] = f"/datasets/{record.id}"
     return record
 
 
 @router.get("", dependencies=[JSON])
 def list_datasets(
-    datasets: DatasetsDep, limit: Limit = 20, after: Cursor = None
+    services: ServicesDep, limit: Limit = 20, after: Cursor = None
 ) -> Page[DatasetRecord]:
     """Data sets, newest first."""
-    data, has_more = datasets.page(limit, after)
+    data, has_more = services.datasets.page(limit, after)
     return Page(data=data, has_more=has_more, last_id=data[-1].id if data else None)
 
 
 @router.get("/{dataset_id}", dependencies=[JSON])
-def read_dataset(dataset_id: DatasetIdPath, datasets: DatasetsDep) -> DatasetRecord:
+def read_dataset(dataset_id: DatasetIdPath, services: ServicesDep) -> DatasetRecord:
     """A data set with the report of its validation."""
-    return datasets.fetch(dataset_id)
+    return services.datasets.fetch(dataset_id)
 
 
 @router.get("/{dataset_id}/preview", response_class=Response, dependencies=[PNG])
-def preview_dataset(dataset_id: DatasetIdPath, datasets: DatasetsDep) -> Response:
-    """A contact sheet: the first photos of each category, as they are kept."""
-    return Response(datasets.preview(dataset_id), media_type="image/png")
+def preview_dataset(dataset_id: DatasetIdPath, services: ServicesDep) -> Response:
+    """A contact sheet: the first photos of each category, as they are stored."""
+    return Response(services.datasets.preview(dataset_id), media_type="image/png")
 
 
 @router.delete("/{dataset_id}", status_code=204, responses=can_answer(409))
-def delete_dataset(dataset_id: DatasetIdPath, datasets: DatasetsDep, queue: QueueDep) -> None:
-    """Delete a data set that no job uses any more. Models that have learned from it stay."""
-    datasets.delete(dataset_id, queue.ledger.records)
+def delete_dataset(
+    dataset_id: DatasetIdPath,
+    services: ServicesDep,
+) -> None:
+    """Delete a data set that no job uses any more. Models trained on it stay."""
+    services.datasets.delete(dataset_id, services.queue.ledger.records)
 
 
 def _digest(file: BinaryIO) -> bytes:
-    """The SHA-256 of an upload, which can be read from its beginning afterwards."""
+    """SHA-256 of an upload; leaves the file at its beginning."""
     digest = hashlib.sha256()
     while piece := file.read(2**20):
         digest.update(piece)

@@ -1,4 +1,4 @@
-"""POST /generate: product images, at once; or later, for clients that prefer not to wait."""
+"""`POST /generate`: product images, synchronously or, with `Prefer: respond-async`, by a job."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -8,14 +8,15 @@ from fastapi.openapi.models import Example
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from app.answers import FORMATS, ZIP_TYPE, answer, form_of
-from app.auth import require
-from app.deferred import DeferDep
-from app.dependencies import ResolverDep
-from app.generation import ImagesDep
-from app.published import PublishDep
+from app.dependencies import MakeImagesDep, PublishDep, ServicesDep, SubmitGenerationDep, require
+from app.generation.responses import (
+    FORMATS,
+    ZIP_TYPE,
+    answer,
+    form_of,
+)
 from app.schemas import GenerateRequest, GenerateResponse, JobView, derived
-from worker.requests import GenerateJob
+from worker.schemas.requests import GenerateJob
 
 router = APIRouter(tags=["generate"], dependencies=[Depends(require("generate"))])
 
@@ -35,7 +36,7 @@ EXAMPLES: dict[str, Example] = {
 
 @dataclass(frozen=True)
 class Preferences:
-    """How a client wants to be answered."""
+    """The client's `Accept` header, and whether it prefers a job."""
 
     accept: str
     later: bool
@@ -47,7 +48,7 @@ async def preferences(
         str, Header(max_length=500, description="`respond-async`: answer 202 with a job at once.")
     ] = "",
 ) -> Preferences:
-    """By the headers `Accept` and `Prefer` (RFC 7240)."""
+    """Parse the headers `Accept` and `Prefer` (RFC 7240)."""
     asked = {part.split(";")[0].strip().lower() for part in prefer.split(",")}
     return Preferences(accept, "respond-async" in asked)
 
@@ -56,9 +57,9 @@ async def preferences(
 async def generate(
     request: Annotated[GenerateRequest, Body(openapi_examples=EXAMPLES)],
     preferences: Annotated[Preferences, Depends(preferences)],
-    resolver: ResolverDep,
-    make: ImagesDep,
-    defer: DeferDep,
+    services: ServicesDep,
+    make: MakeImagesDep,
+    submit: SubmitGenerationDep,
     publish: PublishDep,
 ) -> Response:
     """Generate product images. The same seed and version give the same bytes, at any `n`.
@@ -66,11 +67,11 @@ async def generate(
     With `Accept: image/png`, `image/webp`, ... and `n` 1 the answer is the image itself, with
     `Accept: application/zip` a zip of all. With `Prefer: respond-async` a job makes them.
     """
-    card = await resolver.find(request.model)
+    card = await services.resolver.find(request.model)
     form = form_of(preferences.accept, request, later=preferences.later)
     if not preferences.later:
         return await answer(request, card, form, make, publish)
     job = derived(GenerateJob, request.model_dump(exclude={"response_format"}))
-    view = await run_in_threadpool(defer, job, card)
+    view = await run_in_threadpool(submit, job, card)
     headers = {"Location": view.links["self"], "Preference-Applied": "respond-async"}
     return JSONResponse(view.model_dump(mode="json"), 202, headers)

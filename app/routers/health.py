@@ -1,13 +1,13 @@
-"""Health: is the process alive, and can it serve."""
+"""Health checks: liveness (`/health/live`) and readiness (`/health/ready`)."""
 
 from fastapi import APIRouter
 from redis import RedisError
 
-from app.dependencies import QueueDep, ResolverDep, SamplerDep
+from app.dependencies import ServicesDep
 from app.errors import Problem
 from app.schemas import Health
 from models.checkpoint import CheckpointError
-from worker.registry import ModelNotFound, WeightsDamaged
+from worker.registry.registry import ModelNotFound, WeightsDamaged
 from worker.storage import StorageError
 
 router = APIRouter(prefix="/health", tags=["health"])
@@ -15,20 +15,22 @@ router = APIRouter(prefix="/health", tags=["health"])
 
 @router.get("/live")
 def live() -> Health:
-    """The process answers."""
+    """Liveness: the process answers."""
     return Health()
 
 
 @router.get("/ready")
-def ready(queue: QueueDep, resolver: ResolverDep, sampler: SamplerDep) -> Health:
-    """Redis, the object store and the default model are there; 503 names what is missing."""
+def ready(
+    services: ServicesDep,
+) -> Health:
+    """Readiness: Redis, the object store and the default model are available; else 503."""
     missing = []
     try:
-        queue.leases.redis.ping()
+        services.queue.leases.redis.ping()
     except RedisError:
         missing.append("redis")
     try:
-        sampler.engines.open(resolver.resolve(None))
+        services.sampler.engines.open(services.resolver.resolve(None))
     except StorageError:
         missing.append("storage")
     except (ModelNotFound, WeightsDamaged, CheckpointError):

@@ -1,17 +1,16 @@
-"""Models: versions, cards, sample sheets, weights and aliases."""
+"""`/models`: model versions, cards, sample sheets, weights and aliases."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Response
 
-from app.auth import require
-from app.dependencies import JSON, PNG, Limit, RegistryDep, ResolverDep
+from app.dependencies import JSON, PNG, Limit, ServicesDep, require
 from app.errors import can_answer
 from app.schemas import AliasTarget, ModelView, Page, VersionSummary
-from worker.aliases import AliasChange
-from worker.artifacts import FILE_NAME, media_type
-from worker.model_versions import ModelCard
-from worker.registry import ModelNotFound, Registry
+from worker.ledger.artifacts import FILE_NAME, media_type
+from worker.registry.aliases import AliasChange
+from worker.registry.model_versions import ModelCard
+from worker.registry.registry import ModelNotFound, Registry
 
 router = APIRouter(prefix="/models", tags=["models"], dependencies=[Depends(require("generate"))])
 
@@ -23,39 +22,41 @@ Alias = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]{0,62}$", examples=["produc
 
 @router.get("", dependencies=[JSON])
 def list_models(
-    registry: RegistryDep,
+    services: ServicesDep,
     limit: Limit = 20,
     after: Annotated[str | None, Query(pattern=NAME, description="A `last_id`.")] = None,
 ) -> Page[ModelView]:
     """All models, by name."""
-    names = [name for name in registry.names() if after is None or name > after]
-    data = [_view(registry, name) for name in names[:limit]]
+    names = [name for name in services.registry.names() if after is None or name > after]
+    data = [_view(services.registry, name) for name in names[:limit]]
     last_id = data[-1].name if data else None
     return Page(data=data, has_more=len(names) > limit, last_id=last_id)
 
 
 @router.get("/{name}", dependencies=[JSON])
-def read_model(name: Name, registry: RegistryDep) -> ModelView:
+def read_model(name: Name, services: ServicesDep) -> ModelView:
     """A model's versions, what each can do, and where its aliases point."""
-    return _view(registry, name)
+    return _view(services.registry, name)
 
 
 @router.get("/{name}/versions/{version}", dependencies=[JSON])
-def read_version(name: Name, version: Version, registry: RegistryDep) -> ModelCard:
+def read_version(name: Name, version: Version, services: ServicesDep) -> ModelCard:
     """The model card: architecture, training, data and metrics."""
-    return registry.card(name, version)
+    return services.registry.card(name, version)
 
 
 @router.get("/{name}/versions/{version}/samples", response_class=Response, dependencies=[PNG])
-def read_samples(name: Name, version: Version, registry: RegistryDep) -> Response:
+def read_samples(name: Name, version: Version, services: ServicesDep) -> Response:
     """A contact sheet of samples from fixed seeds, a row for each category."""
-    return Response(registry.samples(registry.card(name, version)), media_type="image/png")
+    return Response(
+        services.registry.samples(services.registry.card(name, version)), media_type="image/png"
+    )
 
 
 @router.get("/{name}/versions/{version}/weights", response_class=Response)
-def read_weights(name: Name, version: Version, registry: RegistryDep) -> Response:
+def read_weights(name: Name, version: Version, services: ServicesDep) -> Response:
     """The generator's weights, safetensors."""
-    data = registry.weights(registry.card(name, version))
+    data = services.registry.weights(services.registry.card(name, version))
     headers = {"Content-Disposition": f'attachment; filename="{name}-{version}.safetensors"'}
     return Response(data, media_type="application/octet-stream", headers=headers)
 
@@ -65,10 +66,10 @@ def read_file(
     name: Name,
     version: Version,
     file: Annotated[str, Path(pattern=FILE_NAME, examples=["neighbours.png"])],
-    registry: RegistryDep,
+    services: ServicesDep,
 ) -> Response:
     """One of the card's `files`: training curves, nearest neighbours, metrics, TensorBoard."""
-    data = registry.file(registry.card(name, version), file)
+    data = services.registry.file(services.registry.card(name, version), file)
     return Response(data, media_type=media_type(file))
 
 
@@ -77,12 +78,11 @@ def point_alias(
     name: Name,
     alias: Alias,
     target: Annotated[AliasTarget, Body(openapi_examples={"first": {"value": {"version": 1}}})],
-    registry: RegistryDep,
-    resolver: ResolverDep,
+    services: ServicesDep,
 ) -> AliasChange:
-    """Point an alias at a version; its history remembers where it pointed before."""
-    change = registry.point(name, alias, target.version)
-    resolver.forget()
+    """Point an alias at a version; its history keeps the previous ones."""
+    change = services.registry.point(name, alias, target.version)
+    services.resolver.forget()
     return change
 
 
@@ -90,13 +90,13 @@ def point_alias(
 def read_history(
     name: Name,
     alias: Alias,
-    registry: RegistryDep,
+    services: ServicesDep,
     limit: Limit = 20,
     after: Annotated[str | None, Query(pattern=r"^[1-9][0-9]{0,8}$")] = None,
 ) -> Page[AliasChange]:
-    """Where an alias has pointed, newest first."""
-    changes = registry.history(name, alias)
-    # Counted from the oldest: what is added meanwhile moves nothing.
+    """The versions that an alias has pointed to, newest first."""
+    changes = services.registry.history(name, alias)
+    # Cursors count from the oldest change, so that new changes do not shift the pages.
     last = len(changes) if after is None else min(int(after) - 1, len(changes))
     first = max(last - limit, 0)
     data = changes[first:last][::-1]
@@ -109,11 +109,13 @@ def read_history(
     dependencies=[Depends(require("manage")), JSON],
 )
 def roll_back_alias(
-    name: Name, alias: Alias, registry: RegistryDep, resolver: ResolverDep
+    name: Name,
+    alias: Alias,
+    services: ServicesDep,
 ) -> AliasChange:
-    """Point an alias at where it pointed before; once more, and it goes back further."""
-    change = registry.roll_back(name, alias)
-    resolver.forget()
+    """Point an alias back at its previous version; each further call goes back one more."""
+    change = services.registry.roll_back(name, alias)
+    services.resolver.forget()
     return change
 
 
@@ -124,11 +126,13 @@ def roll_back_alias(
     dependencies=[Depends(require("manage"))],
 )
 def delete_version(
-    name: Name, version: Version, registry: RegistryDep, resolver: ResolverDep
+    name: Name,
+    version: Version,
+    services: ServicesDep,
 ) -> None:
-    """Delete a version that no alias points to. Its number is not given again."""
-    registry.delete(name, version)
-    resolver.forget()
+    """Delete a version that no alias points to. Its number is not used again."""
+    services.registry.delete(name, version)
+    services.resolver.forget()
 
 
 def _view(registry: Registry, name: str) -> ModelView:

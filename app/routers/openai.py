@@ -1,4 +1,4 @@
-"""OpenAI's image endpoint, for clients that speak it already."""
+"""OpenAI-compatible image endpoint, `POST /v1/images/generations`."""
 
 import time
 from typing import Annotated, Literal
@@ -8,18 +8,16 @@ from pybase64 import b64encode_as_string
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from app.auth import require
-from app.dependencies import JSON, ResolverDep
+from app.dependencies import JSON, MakeImagesDep, PublishDep, ServicesDep, require
 from app.errors import Problem
-from app.generation import ImagesDep, check_options
-from app.prompts import find_category, find_color
-from app.published import PublishDep
+from app.generation.generate_images import check_options
+from app.generation.prompts import find_category, find_color
 from app.schemas import MAX_SYNCHRONOUS_IMAGES, GenerateRequest, Strict, derived
-from models.sample import MAX_SEED
-from worker.generating import rendering_of
-from worker.image_options import Side
-from worker.jobs import new_id
-from worker.model_versions import ModelCard
+from models.inference.sample import MAX_SEED
+from worker.generation.bulk_generation import rendering_of
+from worker.registry.model_versions import ModelCard
+from worker.schemas.image_options import Side
+from worker.schemas.jobs import new_id
 
 router = APIRouter(prefix="/v1", tags=["openai"], dependencies=[Depends(require("generate"))])
 
@@ -27,7 +25,7 @@ EXAMPLE = {"prompt": "a sneaker on a white background", "n": 2, "size": "256x256
 
 
 class ImagesRequest(Strict):
-    """What OpenAI's clients send. What would be ignored here is refused, but for `user`."""
+    """A request in OpenAI's format. Options without effect here are refused, except `user`."""
 
     prompt: str = Field(min_length=1, max_length=32_000, description="Names one of the categories.")
     model: str | None = Field(default=None, max_length=140)
@@ -47,7 +45,7 @@ class ImagesRequest(Strict):
 
 
 class ImageItem(BaseModel):
-    """One image, and what of the prompt has made it."""
+    """One image, and the category that the prompt named."""
 
     b64_json: str | None = None
     url: str | None = None
@@ -55,7 +53,7 @@ class ImageItem(BaseModel):
 
 
 class ImagesResponse(BaseModel):
-    """As OpenAI answers."""
+    """An answer in OpenAI's format."""
 
     created: int
     data: list[ImageItem]
@@ -66,16 +64,17 @@ class ImagesResponse(BaseModel):
 @router.post("/images/generations", dependencies=[JSON])
 async def create_images(
     body: Annotated[ImagesRequest, Body(openapi_examples={"sneaker": {"value": EXAMPLE}})],
-    resolver: ResolverDep,
-    make: ImagesDep,
+    services: ServicesDep,
+    make: MakeImagesDep,
     publish: PublishDep,
 ) -> ImagesResponse:
-    """Generate images as OpenAI's clients ask for them.
+    """Generate images from a request in OpenAI's format.
 
-    The prompt's category is what counts; `revised_prompt` says what was understood.
+    The prompt must name a category, which `revised_prompt` repeats, and may name a colour if the
+    model has colours.
     """
-    card = await resolver.find(body.model)
-    request = _understood(body, card)
+    card = await services.resolver.find(body.model)
+    request = _to_generate_request(body, card)
     check_options(request, card)
     generated = await make(request, card, rendering_of(request))
     urls = None
@@ -97,8 +96,8 @@ async def create_images(
     )
 
 
-def _understood(body: ImagesRequest, card: ModelCard) -> GenerateRequest:
-    """The request in our own words; raises Problem where the prompt names no category."""
+def _to_generate_request(body: ImagesRequest, card: ModelCard) -> GenerateRequest:
+    """The equivalent `GenerateRequest`; raises Problem if the prompt names no category."""
     category = find_category(body.prompt, card.categories)
     if category is None:
         known = ", ".join(card.categories)

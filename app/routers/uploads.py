@@ -1,18 +1,17 @@
-"""Uploads that go straight to the object store, so that no zip passes through the API."""
+"""Direct uploads: clients send a zip to the object store by a presigned URL, past the API."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Response
 from pydantic import Field
 
-from app.auth import require
-from app.dependencies import JSON, SettingsDep, StorageDep, UploadsDep
+from app.dependencies import JSON, ServicesDep, require
 from app.errors import can_answer
 from app.routers.datasets import NO_CONTROLS
 from app.schemas import Strict
-from models.archive import ArchiveLimits
-from worker.datasets import DatasetRecord
-from worker.direct_uploads import UploadTicket, open_upload
+from models.data.archive import ArchiveLimits
+from worker.datasets.datasets import DatasetRecord
+from worker.datasets.direct_uploads import UploadTicket, open_upload
 
 router = APIRouter(
     prefix="/datasets/uploads", tags=["datasets"], dependencies=[Depends(require("manage"))]
@@ -24,15 +23,15 @@ UploadIdPath = Annotated[
 
 
 class CompleteUpload(Strict):
-    """What the data set is to be called."""
+    """Name of the new data set."""
 
     name: str = Field(default="photos", min_length=1, max_length=100, pattern=NO_CONTROLS)
 
 
 @router.post("", status_code=201, responses=can_answer(409), dependencies=[JSON])
-def open_direct_upload(storage: StorageDep) -> UploadTicket:
-    """Where to `PUT` a zip within the hour. Only where objects are on S3, Google Cloud or Azure."""
-    return open_upload(storage)
+def open_direct_upload(services: ServicesDep) -> UploadTicket:
+    """A URL to `PUT` a zip to within the hour. Needs a store on S3, Google Cloud or Azure."""
+    return open_upload(services.storage)
 
 
 @router.post(
@@ -41,12 +40,13 @@ def open_direct_upload(storage: StorageDep) -> UploadTicket:
 def complete_direct_upload(
     upload_id: UploadIdPath,
     body: CompleteUpload,
-    uploads: UploadsDep,
-    settings: SettingsDep,
+    services: ServicesDep,
     response: Response,
 ) -> DatasetRecord:
-    """Validate what was sent and keep it, as `POST /datasets` does; sent twice, it counts once."""
-    limits = ArchiveLimits(total_bytes=settings.max_dataset_bytes)
-    record = uploads.complete(upload_id, body.name, limits, settings.max_upload_bytes)
+    """Validate and store a sent zip, as `POST /datasets` does. A repeated call changes nothing."""
+    limits = ArchiveLimits(total_bytes=services.settings.max_dataset_bytes)
+    record = services.uploads.complete(
+        upload_id, body.name, limits, services.settings.max_upload_bytes
+    )
     response.headers["Location"] = f"/datasets/{record.id}"
     return record

@@ -1,4 +1,4 @@
-"""Webhooks: what became of one, sending it again, and the secret that receivers check it by."""
+"""Webhook routes: delivery status, redelivery, and the secrets that sign webhooks."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -6,24 +6,29 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel
 
-from app.dependencies import JSON, DelivererDep, QueueDep
+from app.dependencies import JSON, ServicesDep
 from app.errors import can_answer
 from app.routers.jobs import EITHER, MANAGE, JobDep
 from app.schemas import JobView
-from worker.jobs import JobRecord
-from worker.webhooks import Attempt, Delivery, message_id, webhook
+from worker.schemas.jobs import JobRecord
+from worker.webhooks.deliveries import (
+    Delivery,
+    DeliveryAttempt,
+    message_id,
+    webhook,
+)
 
 router = APIRouter(tags=["webhooks"])
-sent = APIRouter()  # requests that receivers get, for the document alone
+outgoing = APIRouter()  # the requests to receivers, for the OpenAPI document only
 
 
 class WebhookDelivery(BaseModel):
-    """How far the announcement of a job's end is."""
+    """Delivery status of a job's webhook."""
 
     webhook_id: str
     url: str
     status: Literal["pending", "delivered", "failed"]
-    attempts: list[Attempt]
+    attempts: list[DeliveryAttempt]
     next_attempt_at: datetime | None
 
     @classmethod
@@ -39,19 +44,19 @@ class WebhookDelivery(BaseModel):
 
 
 class WebhookSecrets(BaseModel):
-    """What webhooks are signed with, all of them at once, the newest first."""
+    """The signing secrets, newest first; each webhook is signed with all of them."""
 
     secrets: list[str]
 
 
 @router.get("/jobs/{job_id}/webhook", dependencies=[EITHER, JSON])
-def read_webhook(record: JobDep, queue: QueueDep) -> WebhookDelivery:
-    """What became of a job's webhook: each attempt with the answer's status code, or why none came.
+def read_webhook(record: JobDep, services: ServicesDep) -> WebhookDelivery:
+    """A job's webhook: each attempt with the answer's status code, or why there was none.
 
-    `pending` until a receiver answers 2xx; `failed` after 410, or nine attempts in 45 minutes. It
-    is `pending` without a next attempt while the job has not ended.
+    `pending` until the receiver answers 2xx; `failed` after 410, or nine attempts in 45 minutes.
+    Before the job has ended it is `pending` without a next attempt.
     """
-    return WebhookDelivery.of(record, queue.ledger.deliveries.read(record))
+    return WebhookDelivery.of(record, services.queue.ledger.deliveries.read(record))
 
 
 @router.post(
@@ -60,25 +65,25 @@ def read_webhook(record: JobDep, queue: QueueDep) -> WebhookDelivery:
     responses=can_answer(409),
     dependencies=[EITHER, JSON],
 )
-def redeliver_webhook(record: JobDep, queue: QueueDep) -> WebhookDelivery:
-    """Send a job's webhook once more, whatever became of it, with all attempts where they fail.
+def redeliver_webhook(record: JobDep, services: ServicesDep) -> WebhookDelivery:
+    """Send a job's webhook again, whatever its status, with as many attempts as the first time.
 
-    It has the same `webhook-id`, so that a receiver that has had it knows it.
+    It keeps its `webhook-id`, by which receivers recognise duplicates.
     """
-    return WebhookDelivery.of(record, queue.ledger.deliveries.redeliver(record))
+    return WebhookDelivery.of(record, services.queue.ledger.deliveries.redeliver(record))
 
 
 @router.get("/webhooks/secret", dependencies=[MANAGE, JSON])
-def read_webhook_secret(deliverer: DelivererDep, response: Response) -> WebhookSecrets:
-    """What a receiver checks signatures by, as Standard Webhooks has it.
+def read_webhook_secret(services: ServicesDep, response: Response) -> WebhookSecrets:
+    """The secrets by which receivers verify signatures (Standard Webhooks).
 
-    Every webhook carries a signature by each of these; a receiver needs to know one of them.
+    Every webhook carries a signature by each secret; a receiver needs only one of them.
     """
     response.headers["Cache-Control"] = "no-store"
-    return WebhookSecrets(secrets=deliverer.secrets)
+    return WebhookSecrets(secrets=services.webhooks.secrets)
 
 
-@sent.post("job-ended")
+@outgoing.post("job-ended")
 def job_ended(
     job: JobView,
     webhook_id: Annotated[str, Header(description="The same for all attempts.")],
@@ -87,8 +92,8 @@ def job_ended(
         str, Header(description="`v1,` and base64 of HMAC-SHA256; several are set apart by spaces.")
     ],
 ) -> None:
-    """A job has ended. The body is what `GET /jobs/{id}` answers.
+    """A job has ended. The body equals the answer to `GET /jobs/{id}`.
 
-    Answer 2xx within 10 s. Anything else is tried again, for 45 minutes; 410 is not. Verify the
-    signature with any library of Standard Webhooks, and pass over a `webhook-id` you have had.
+    Answer 2xx within 10 s. Any other answer but 410 is retried, for 45 minutes. Verify the
+    signature with any Standard Webhooks library, and ignore a `webhook-id` received before.
     """

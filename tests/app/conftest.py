@@ -1,4 +1,4 @@
-"""The API over real parts, with a tiny model to serve."""
+"""Fixtures of the API: a real application, with a tiny model to serve."""
 
 import io
 import logging
@@ -13,12 +13,12 @@ from fastapi.testclient import TestClient
 from app.main import create_app
 from models.card import sample_sheet
 from models.checkpoint import save_model
-from models.gan import GanConfig, Generator
+from models.networks.gan import GanConfig, Generator
 from worker import logs
-from worker.model_versions import NewVersion
-from worker.registry import PRODUCTION, Registry
+from worker.registry.bundled_models import SAMPLE_ARCHIVE
+from worker.registry.model_versions import NewVersion
+from worker.registry.registry import PRODUCTION, Registry
 from worker.settings import Settings
-from worker.shipped import SAMPLE_ARCHIVE
 from worker.storage import Storage
 
 Serve = Callable[..., TestClient]
@@ -54,7 +54,7 @@ def tiny_version() -> NewVersion:
 
 @pytest.fixture
 def registry(storage: Storage, tiny_version: NewVersion) -> Registry:
-    """Holds the tiny model, in production."""
+    """A registry with the tiny model, to which the alias `production` points."""
     registry = Registry(storage)
     card = registry.register(tiny_version)
     registry.point(card.name, PRODUCTION, card.version)
@@ -63,7 +63,7 @@ def registry(storage: Storage, tiny_version: NewVersion) -> Registry:
 
 @pytest.fixture
 def serve(settings: Settings, registry: Registry) -> Iterator[Serve]:  # noqa: ARG001
-    """Starts the API, with some settings changed; a fault is the 500 that a client would get."""
+    """Starts the API with changed settings; an unhandled error becomes a 500 answer."""
     with ExitStack() as stack:
 
         def start(**changes: object) -> TestClient:
@@ -77,13 +77,13 @@ def serve(settings: Settings, registry: Registry) -> Iterator[Serve]:  # noqa: A
 
 @pytest.fixture
 def client(serve: Serve) -> TestClient:
-    """The API as it is without any setting."""
+    """A client of the API with default settings."""
     return serve()
 
 
 @pytest.fixture
 def written() -> Iterator[io.StringIO]:
-    """What the process logs meanwhile, as JSON."""
+    """What the process logs during the test, as JSON lines."""
     stream = io.StringIO()
     handler = logs.handler("json", stream)
     root = logging.getLogger()
@@ -105,6 +105,6 @@ def dataset_id(client: TestClient) -> str:
 
 
 def disconnect(app: FastAPI) -> None:
-    """Close what `create_app` opened towards Redis."""
-    app.state.queue.leases.redis.close()
-    app.state.queue.queue.connection.close()
+    """Close the Redis connections that `create_app` opened."""
+    app.state.services.queue.leases.redis.close()
+    app.state.services.queue.queue.connection.close()

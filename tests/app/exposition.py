@@ -1,4 +1,4 @@
-"""Prometheus's own reading of what `GET /metrics` says."""
+"""`GET /metrics`, read by Prometheus's own parser."""
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -6,7 +6,7 @@ Labels = tuple[tuple[str, str], ...]
 
 
 def series(text: str) -> dict[tuple[str, Labels], float]:
-    """Values by sample name and sorted labels; a series that stands there twice is an error."""
+    """Values by sample name and sorted labels; asserts that no series occurs twice."""
     found: dict[tuple[str, Labels], float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:

@@ -1,4 +1,4 @@
-"""What every error answer has in common."""
+"""The contract of every error answer."""
 
 import re
 from typing import Any, Protocol
@@ -7,7 +7,7 @@ LEAKS = re.compile(r'Traceback|File "|/tmp/|/home/|/usr/|unix://|\.py\b|0x[0-9a-
 
 
 class Answer(Protocol):
-    """What is looked at of a client's response."""
+    """The parts of a response that are checked."""
 
     @property
     def status_code(self) -> int: ...

@@ -1,4 +1,4 @@
-"""API keys: known by their hashes, limited by their scopes."""
+"""API keys: stored as hashes, limited by scopes."""
 
 import hashlib
 from typing import Any
@@ -11,7 +11,7 @@ from app.auth import check_exposure, parse_keys
 from tests.app.conftest import Serve
 from tests.app.problems import assert_problem
 
-# What a link to an image carries is its key.
+# A link to an image is authorized by its signature.
 OPEN = ("/health/", "/docs", "/openapi.json", "/static", "/images/")
 JOB = "job_00000000000000000000"
 
@@ -67,7 +67,7 @@ def test_a_key_opens_what_its_scopes_say(guarded: TestClient) -> None:
 
 
 def every_route(app: FastAPI) -> list[tuple[str, set[str]]]:
-    """Path and methods of all routes; what is mounted as a whole has the methods of none."""
+    """Path and methods of all routes; a mounted application has no methods."""
     found: list[tuple[str, set[str]]] = []
     for route in app.routes:
         included = getattr(route, "original_router", None)

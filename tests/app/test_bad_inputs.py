@@ -12,12 +12,12 @@ from fastapi.testclient import TestClient
 
 from tests.app.conftest import Serve
 from tests.app.problems import assert_problem
+from tests.models.data.test_archive import encrypted, named, overlapping, symlink
+from tests.models.data.test_photos_hostile import png_header
 from tests.models.pictures import saved, two_tone
-from tests.models.test_archive import encrypted, named, overlapping, symlink
-from tests.models.test_photos_hostile import png_header
-from worker.datasets import DatasetStore
-from worker.registry import Registry
-from worker.shipped import SAMPLE_ARCHIVE, SAMPLE_DATASET, add_sample_dataset
+from worker.datasets.datasets import DatasetStore
+from worker.registry.bundled_models import SAMPLE_ARCHIVE, SAMPLE_DATASET, add_sample_dataset
+from worker.registry.registry import Registry
 from worker.storage import Storage
 
 JSON = {"Content-Type": "application/json"}
@@ -78,7 +78,7 @@ def zipped(*members: tuple[str, bytes], packing: int = zipfile.ZIP_DEFLATED) -> 
 
 
 def many_members(count: int) -> bytes:
-    """A zip whose directory names so many files; it holds none of them."""
+    """A zip whose directory lists `count` files, none of which it contains."""
     entries = (b"PK\x01\x02" + bytes(24) + b"\1" + bytes(17) + b"a") * count
     end = struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, 65535, 65535, len(entries), 0, 0)
     return entries + end

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from worker.shipped import add_sample_dataset
+from worker.registry.bundled_models import add_sample_dataset
 from worker.storage import Storage
 
 PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}

@@ -18,7 +18,7 @@ from tests.app.conftest import disconnect
 from tests.app.problems import assert_problem
 from tests.app.test_auth import bearer
 from tests.service import free_port
-from worker.registry import Registry
+from worker.registry.registry import Registry
 from worker.settings import Settings
 
 Listen = Callable[[str], httpx.Client]

@@ -1,4 +1,4 @@
-"""GET /metrics: what is counted, for whom, and that clients cannot swell it."""
+"""GET /metrics: what is counted, who may read it, and that clients cannot add series."""
 
 import json
 import os
@@ -17,8 +17,8 @@ from tests.app.exposition import series, value
 from tests.app.problems import Answer, assert_problem
 from tests.app.test_auth import bearer, entry
 from worker.embedded import EmbeddedValkey
-from worker.queue import JobQueue
-from worker.requests import TrainJob
+from worker.queue.queue import JobQueue
+from worker.schemas.requests import TrainJob
 
 
 def scrape(client: TestClient) -> str:

@@ -1,4 +1,4 @@
-"""python -m tests.chaos: harm the job system on purpose, and count what is lost."""
+"""python -m tests.chaos: inject faults into the job system, and count lost and doubled jobs."""
 
 import argparse
 import sys
@@ -22,7 +22,7 @@ REQUEUE_S = 30.0  # after the death of a worker
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the scenarios that are asked for, and print what became of each."""
+    """Run the chosen scenarios and print a table of the results; exits with 1 on a complaint."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scenarios", nargs="*", choices=SCENARIOS, default=[*SCENARIOS])
     parser.add_argument("--kills", type=int, nargs=4, default=[50, 50, 50, 50], metavar=WHOM)

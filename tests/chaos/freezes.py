@@ -1,4 +1,4 @@
-"""Processes that are frozen beyond their lease, and wake up to find another one at their job."""
+"""SIGSTOP beyond the lease: a process that resumes after another has taken its job over."""
 
 import random
 import time
@@ -6,25 +6,25 @@ from dataclasses import dataclass, field
 
 from tests.chaos.history import Verdict, judge
 from tests.chaos.world import Worker, World, succeeded
-from worker.artifacts import SCRATCH, JobFiles
+from worker.ledger.artifacts import SCRATCH, JobFiles
 
-LATEST_S = 6.0  # after the claim; the job takes about as long
+LATEST_S = 6.0  # of a freeze after the attempt's start; the job takes about as long
 IDLE_S = 30.0
-SETTLE_S = 1.0  # in which a process that wakes up finds out, or does harm
+SETTLE_S = 1.0  # in which a resumed process notices the lost lease, or writes
 
 
 @dataclass
 class Frozen:
-    """What became of the jobs."""
+    """Results of the freezes."""
 
     freezes: int = 0
     stale: list[str] = field(default_factory=list)  # what a process wrote after the job's end
-    hung: int = 0  # of these, where the horse alone stood still, and its worker killed it
+    hung: int = 0  # of these, with only the work-horse frozen, which its worker killed
     verdict: Verdict = field(default_factory=Verdict)
 
 
 def freeze_jobs(world: World, seed: int, count: int) -> Frozen:
-    """Stop processes in the middle of a job; when another has ended it, let them go on."""
+    """Freeze processes in the middle of a job; resume them after another has finished it."""
     source, result, accepted = random.Random(seed), Frozen(), list[str]()
     workers = [world.start_worker(), world.start_worker()]
     while result.freezes < count:
@@ -35,7 +35,7 @@ def freeze_jobs(world: World, seed: int, count: int) -> Frozen:
         sleeper = next((worker for worker in workers if world.horse(worker) is not None), None)
         is_hung = result.freezes % 3 == 2
         if sleeper is None:
-            continue  # it was done already
+            continue  # the job had already ended
         world.freeze(sleeper, horse_alone=is_hung)
         ended = world.wait_for(job.id, succeeded)
         if ended.attempt > 1:
@@ -51,7 +51,7 @@ def freeze_jobs(world: World, seed: int, count: int) -> Frozen:
 def _written_when_thawed(
     world: World, job_id: str, sleeper: Worker, workers: list[Worker]
 ) -> list[str]:
-    """What the process has changed of what anybody can see."""
+    """Keys of the visible objects that the resumed process has changed."""
     _wait_until_idle(world, [worker for worker in workers if worker is not sleeper])
     before = _visible(world, job_id)
     world.thaw(sleeper)
@@ -62,7 +62,7 @@ def _written_when_thawed(
 
 
 def _visible(world: World, job_id: str) -> dict[str, tuple[str, str]]:
-    """All that is stored but what an ended job has needed and what a later attempt replaced."""
+    """Stored objects but scratch files and replaced artifacts: write time and ETag by key."""
     files = set(JobFiles(world.storage, job_id).keys().values())
     written = world.server.written(world.name)
     by_key = {key.removeprefix(f"{world.name}/"): stamp for key, stamp in written.items()}

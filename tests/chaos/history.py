@@ -1,21 +1,21 @@
-"""What may be said of jobs by their recorded transitions, whatever befell them."""
+"""Invariants of jobs, checked on their recorded transitions: none lost, doubled or illegal."""
 
 from dataclasses import dataclass, field
 
-from worker.jobs import MOVES, TERMINAL, JobRecord
-from worker.ledger import Ledger
-from worker.records import Records
-from worker.registry import Registry
+from worker.ledger.ledger import Ledger
+from worker.ledger.records import Records
+from worker.registry.registry import Registry
+from worker.schemas.jobs import MOVES, TERMINAL, JobRecord
 
 
 @dataclass
 class Verdict:
-    """On accepted jobs, in words; all empty if all is well."""
+    """Violations among the accepted jobs, as text; all lists are empty if there are none."""
 
     accepted: int = 0
     lost: list[str] = field(default_factory=list)  # have not ended
     doubled: list[str] = field(default_factory=list)  # have made more than one version
-    broken: list[str] = field(default_factory=list)  # have moved as no job may
+    broken: list[str] = field(default_factory=list)  # have made an illegal transition
 
     def __iadd__(self, other: "Verdict") -> "Verdict":
         self.accepted += other.accepted
@@ -26,12 +26,12 @@ class Verdict:
 
     @property
     def complaints(self) -> list[str]:
-        """All there is to complain of."""
+        """All violations."""
         return self.lost + self.doubled + self.broken
 
 
 def judge(ledger: Ledger, job_ids: list[str]) -> Verdict:
-    """Whether the system has kept its promises to these jobs."""
+    """Check the invariants of these jobs."""
     verdict = Verdict(accepted=len(job_ids))
     for job_id in job_ids:
         history = history_of(ledger.records, job_id)

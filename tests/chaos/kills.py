@@ -1,4 +1,4 @@
-"""SIGKILLs at seeded moments: of worker, horse, or both, and inside checkpoint writes."""
+"""SIGKILL at seeded moments: of worker, work-horse or both, and inside checkpoint writes."""
 
 import os
 import random
@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from tests.chaos.history import Verdict, history_of, judge
 from tests.chaos.proxy import Fault
 from tests.chaos.world import World, succeeded
-from worker.jobs import JobRecord
-from worker.registry import Registry
+from worker.registry.registry import Registry
+from worker.schemas.jobs import JobRecord
 
 WHOM = ("checkpoint", "horse", "worker", "both")
 MOST_TRIES = 20  # a job may end before it is hit
@@ -18,17 +18,17 @@ MOST_TRIES = 20  # a job may end before it is hit
 
 @dataclass
 class Killed:
-    """What became of the jobs whose processes were killed."""
+    """Results of the kills."""
 
     kills: dict[str, int] = field(default_factory=lambda: dict.fromkeys(WHOM, 0))
     jobs: int = 0
-    different: int = 0  # ended with other weights than the undisturbed one
-    redone: int = 0  # began again from before the newest checkpoint
+    different: int = 0  # ended with other weights than the undisturbed job
+    redone: int = 0  # resumed from before the newest checkpoint
     slowest_requeue_s: float = 0.0
     verdict: Verdict = field(default_factory=Verdict)
 
     def add(self, other: "Killed") -> None:
-        """Count another part of the same run."""
+        """Add the results of another part of the same run."""
         for whom in WHOM:
             self.kills[whom] += other.kills[whom]
         self.jobs += other.jobs
@@ -39,7 +39,7 @@ class Killed:
 
 
 def kill_jobs(world: World, seed: int, wanted: dict[str, int]) -> Killed:
-    """One undisturbed job, then so many that are killed once, in each way."""
+    """Run one undisturbed job, then jobs that are killed once: `wanted` counts them by kind."""
     source = random.Random(seed)
     result = Killed()
     world.start_worker()
@@ -78,7 +78,7 @@ class _Hit:
 def _hit(
     world: World, job_id: str, whom: str, source: random.Random, usual_s: float
 ) -> _Hit | None:
-    """Kill, and see to it that there is a worker again; None where the job was faster."""
+    """Kill, and restart a killed worker; None if the job ended before it was hit."""
     worker = world.workers[-1]
     if whom == "checkpoint":
         moments: list[float] = []
@@ -114,7 +114,7 @@ def _judge(world: World, job_id: str, hit: _Hit, result: Killed) -> None:
 
 
 def _first_step_after_requeue(world: World, job_id: str) -> int | None:
-    """Of the second attempt's training, as its first report tells; None where it made none."""
+    """Step of the second attempt's first training report; None if there is none."""
     second = False
     for event in world.jobs.ledger.events.read(job_id):
         data = event.data

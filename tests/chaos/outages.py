@@ -1,4 +1,4 @@
-"""A Redis that is killed, wiped and away, under clients that keep asking over HTTP."""
+"""Redis outages: killed, wiped or stopped, while clients keep sending HTTP requests."""
 
 import random
 import threading
@@ -12,19 +12,19 @@ from tests.chaos.history import Verdict, judge
 from tests.chaos.world import World, succeeded, training
 from tests.service import Service
 
-ANSWER_S = 2.0  # in which the API says that Redis is away
-BACK_S = 10.0  # in which it works again
+ANSWER_S = 2.0  # within which the API answers 503 during an outage
+BACK_S = 10.0  # within which it works again after one
 SUBMIT_EVERY_S = 0.5
 DRAIN_S = 1200.0
 
 
 @dataclass
 class Survived:
-    """What became of the jobs that clients were told of."""
+    """Results for the jobs that clients have submitted."""
 
     redis_kills: int = 0
     wipes: int = 0
-    refused: int = 0  # answers that told the client to come again
+    refused: int = 0  # 503 answers
     verdict: Verdict = field(default_factory=Verdict)
 
 
@@ -55,7 +55,7 @@ def kill_redis(world: World, seed: int, kills: int) -> Survived:
 
 
 def _service(world: World) -> Service:
-    # Its pipes are not read here: what it says must fit into them.
+    # Errors alone: the 503 answers of an outage would fill the log.
     service = Service(world.environment | {"VITRINE_LOG_LEVEL": "error"})
     service.wait_until_ready()
     return service
@@ -64,7 +64,7 @@ def _service(world: World) -> Service:
 def _submit_steadily(
     service: Service, world: World, stop: threading.Event, result: Survived
 ) -> list[str]:
-    """As a careful client does: each job with a key, again until it is accepted."""
+    """Submit jobs, each with an idempotency key and retried until it is accepted."""
     accepted: list[str] = []
     body = world.job(max_images=16).model_dump(mode="json")
     while not stop.wait(SUBMIT_EVERY_S):
@@ -77,7 +77,7 @@ def _submit_steadily(
             result.refused += 1
             time.sleep(0.2)
         accepted.append(answer.json()["id"])
-        if len(accepted) % 3 != 0:  # else they would take an hour
+        if len(accepted) % 3 != 0:  # running all of them would take an hour
             service.client.post(f"/jobs/{accepted[-1]}/cancel")
     return accepted
 
@@ -88,11 +88,11 @@ def _ended(world: World, job_id: str) -> bool:
 
 @dataclass
 class Away:
-    """What was seen while Redis was away, and when it came back."""
+    """Observations during an outage of Redis and after it."""
 
     away_s: float
-    steps: int = 0  # of the training, meanwhile
-    answers: int = 0  # of the API, each a 503
+    steps: int = 0  # trained during the outage
+    answers: int = 0  # 503 answers of the API
     slowest_answer_s: float = 0.0
     back_s: float = 0.0
     attempts: int = 0
@@ -100,7 +100,7 @@ class Away:
 
 
 def redis_away(world: World, seconds: float) -> Away:
-    """Take Redis away in the middle of a training."""
+    """Stop Redis for `seconds` in the middle of a training."""
     result = Away(away_s=seconds)
     service = _service(world)
     world.start_worker()
@@ -128,7 +128,7 @@ def redis_away(world: World, seconds: float) -> Away:
 
 
 def _is_away(service: Service, url: str, result: Away) -> bool:
-    """Ask once; whether the answer was that Redis is away."""
+    """Poll once; returns whether the answer was 503."""
     began = time.monotonic()
     status = service.client.get(url).status_code
     if status != 503:
@@ -139,7 +139,7 @@ def _is_away(service: Service, url: str, result: Away) -> bool:
 
 
 def one_key(world: World, requests: int) -> set[str]:
-    """The jobs that so many requests at once with one Idempotency-Key make, or are answered."""
+    """Ids that concurrent requests with one Idempotency-Key create or are answered with."""
     service = _service(world)
     body = world.job().model_dump(mode="json")
     headers = {"Idempotency-Key": "once"}

@@ -1,4 +1,4 @@
-"""A proxy before the S3 server that does harm in the middle of a chosen request."""
+"""Fault-injecting proxy in front of the S3 server."""
 
 import http.client
 import threading
@@ -12,7 +12,7 @@ HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"}
 
 @dataclass
 class Fault:
-    """What happens at the `nth` request of a method whose path has a part, in its middle."""
+    """A callback in the middle of the `nth` request of a method whose path contains `part`."""
 
     method: str
     part: str
@@ -21,7 +21,7 @@ class Fault:
     seen: int = field(default=0, init=False)
 
     def strikes(self, method: str, path: str) -> bool:
-        """Whether this request is the one; counts it."""
+        """Count a matching request; returns whether it is the `nth`."""
         if method != self.method or self.part not in path:
             return False
         self.seen += 1
@@ -29,7 +29,7 @@ class Fault:
 
 
 class Proxy:
-    """Listens on `port` and passes everything on, until a fault strikes."""
+    """Listens on `port` and forwards all requests, but those that meet a fault."""
 
     def __init__(self, upstream_port: int) -> None:
         self.upstream_port = upstream_port
@@ -47,13 +47,13 @@ class Proxy:
         self._thread.start()
 
     def arm(self, fault: Fault) -> Fault:
-        """Let it happen once its request comes."""
+        """Add a fault, which strikes once."""
         with self.lock:
             self.faults.append(fault)
         return fault
 
     def strike(self, method: str, path: str) -> Fault | None:
-        """The fault that this request meets."""
+        """The fault that this request meets, if any."""
         with self.lock:
             return next((f for f in self.faults if f.strikes(method, path)), None)
 
@@ -69,10 +69,10 @@ class _Handler(BaseHTTPRequestHandler):
     owner: Proxy
 
     def log_message(self, *_: object) -> None:
-        """Be quiet."""
+        """Log nothing."""
 
     def handle(self) -> None:
-        """Whoever hangs up, hangs up."""
+        """Handle requests; ignore clients that disconnect."""
         with suppress(ConnectionError, TimeoutError):
             super().handle()
 

@@ -1,4 +1,4 @@
-"""An object store that fails at one call of a job, for every call that the job makes."""
+"""Storage fault injection: a store that fails at one call of a job, for each of its calls."""
 
 import hashlib
 import random
@@ -11,17 +11,17 @@ from typing import BinaryIO, Literal
 import pytest
 
 import worker.tasks
-from models.archive import ArchiveLimits
+from models.data.archive import ArchiveLimits
 from tests.chaos.history import Verdict, judge
-from worker.claims import Claim
-from worker.datasets import DatasetStore
+from worker.attempt.attempt import Attempt
+from worker.datasets.datasets import DatasetStore
 from worker.embedded import EmbeddedValkey
-from worker.ledger import Ledger
-from worker.queue import JobQueue, open_queue
-from worker.registry import Registry
-from worker.requests import TrainJob
+from worker.ledger.ledger import Ledger
+from worker.queue.queue import JobQueue, open_queue
+from worker.registry.bundled_models import SAMPLE_ARCHIVE
+from worker.registry.registry import Registry
+from worker.schemas.requests import TrainJob
 from worker.settings import Settings
-from worker.shipped import SAMPLE_ARCHIVE
 from worker.storage import Storage, StorageError, StorageFull
 
 Kind = Literal["fails", "fails for a while", "answer is lost", "truncates", "is full"]
@@ -30,7 +30,7 @@ A_WHILE = 4  # calls
 
 
 class FaultyStorage(Storage):
-    """A real store, of which one call goes wrong, or a few from one on."""
+    """A real store with a fault at call number `at`, or at `A_WHILE` calls from there."""
 
     def __init__(self, sound: Storage, kind: Kind, at: int) -> None:
         super().__init__(sound._store)
@@ -49,7 +49,7 @@ class FaultyStorage(Storage):
 
     @contextmanager
     def _harmed(self) -> Iterator[bool]:
-        """Whether what is written is to be cut; raises before, or after, where it is to fail."""
+        """Yield whether to truncate a write; raise other faults before or after the call."""
         strikes = self._strikes()
         if strikes and self.kind in ("fails", "fails for a while"):
             raise StorageError("injected")
@@ -60,13 +60,13 @@ class FaultyStorage(Storage):
             raise StorageError("injected, after the fact")
 
     def put(self, key: str, data: bytes | Path | BinaryIO, media_type: str | None = None) -> None:
-        """Cut in half where it is to be truncated."""
+        """Write; a truncating fault cuts the data in half."""
         with self._harmed() as cut:
             assert isinstance(data, bytes)
             super().put(key, data[: len(data) // 2] if cut else data, media_type)
 
     def create(self, key: str, data: bytes) -> None:
-        """Whole, or not at all: a record cut by its store could not be told from a wrong one."""
+        """Create; never truncates, as a truncated record looks like a wrong one."""
         with self._harmed():
             super().create(key, data)
 
@@ -76,7 +76,7 @@ class FaultyStorage(Storage):
             return super().read(key)
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """As they are."""
+        """List keys."""
         with self._harmed():
             return super().keys(prefix)
 
@@ -86,24 +86,24 @@ class FaultyStorage(Storage):
             yield from super().stream(key)
 
     def delete(self, key: str) -> None:
-        """Gone, or not."""
+        """Delete the object."""
         with self._harmed():
             super().delete(key)
 
 
 @dataclass
 class Faults:
-    """What became of the jobs."""
+    """Results of the jobs."""
 
     fired: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
-    calls: int = 0  # of the store, by a job that nothing befalls
+    calls: int = 0  # of the store, by an undisturbed job
     different: int = 0  # versions with other weights than the undisturbed job's
     failed: list[str] = field(default_factory=list)
     verdict: Verdict = field(default_factory=Verdict)
 
 
 class Bench:
-    """A job system in this process, whose store can be harmed."""
+    """A job system in this process, whose store can be made to fail."""
 
     def __init__(self, folder: Path, valkey: EmbeddedValkey) -> None:
         self.url = f"file://{folder / 'objects'}"
@@ -114,13 +114,13 @@ class Bench:
             checkpoint_every_s=0.05,
             max_queued_jobs=10_000,
         )
-        self.jobs = open_queue(self.settings, self.storage, patience_s=1)
+        self.jobs = open_queue(self.settings, self.storage, timeout_s=1)
         with SAMPLE_ARCHIVE.open("rb") as archive:
             self.dataset = DatasetStore(self.storage).add(archive, "sample", ArchiveLimits())
         self.job_ids: list[str] = []
 
     def run(self, kind: Kind, at: int) -> FaultyStorage:
-        """One job, from its claim to its end, on a store that goes wrong."""
+        """Run one job to its end, on a store with a fault."""
         job = TrainJob(
             dataset=self.dataset.id, model="tiny", resolution=28, preset="fast", batch_size=16,
             max_images=64, promote="production",
@@ -132,11 +132,11 @@ class Bench:
         store = FaultyStorage(self.storage, kind, at)
         ledger = Ledger(store, self.jobs.leases, self.jobs.ledger.events)
         jobs = JobQueue(ledger, self.jobs.queue.connection, self.settings)
-        worker.tasks._outlasting_outages(Claim(ledger, running), jobs)
+        worker.tasks._outlasting_outages(Attempt(ledger, running), jobs)
         return store
 
     def weights(self) -> str:
-        """Of the newest version, which must be what its card says, as must be its picture."""
+        """SHA-256 of the newest version's weights, checked against its card, origin and alias."""
         registry = Registry(self.storage)
         card = registry.versions("tiny")[-1]
         assert card.origin == self.job_ids[-1]
@@ -145,17 +145,17 @@ class Bench:
         return card.weights_sha256
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connections to Redis."""
         self.jobs.leases.redis.close()
         self.jobs.queue.connection.close()
 
 
 def harm_every_call(folder: Path, seed: int, most: int | None = None) -> Faults:
-    """A job for each call and each kind of harm; `most` of them, drawn by `seed`, where given."""
+    """Run a job for each call and kind of fault; at most `most` of them, drawn by `seed`."""
     with EmbeddedValkey(folder / "valkey") as valkey, pytest.MonkeyPatch.context() as patch:
         patch.setattr(worker.tasks, "ASK_AGAIN_S", 0.01)
         bench, result = Bench(folder, valkey), Faults()
-        bench.run("fails", 0)  # also fits the CNN, which all the others find
+        bench.run("fails", 0)  # also fits the feature extractor, which later jobs reuse
         result.calls = bench.run("fails", 0).calls
         weights = bench.weights()
         cases = [(kind, at) for kind in KINDS for at in range(1, result.calls + 1)]

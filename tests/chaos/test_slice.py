@@ -1,4 +1,4 @@
-"""A small seeded slice of `make chaos`; each part asserts that its harm was really done."""
+"""A small seeded slice of `make chaos`; each part asserts that its faults really happened."""
 
 from collections.abc import Iterator
 from contextlib import closing

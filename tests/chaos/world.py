@@ -1,4 +1,4 @@
-"""A whole job system for chaos: a Valkey server, an object store behind a proxy, real workers."""
+"""A complete job system for chaos tests: Valkey, a store behind a proxy, real workers."""
 
 import os
 import shutil
@@ -9,17 +9,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from models.archive import ArchiveLimits
+from models.data.archive import ArchiveLimits
 from tests.chaos.proxy import Proxy
 from tests.s3 import S3Server, s3_environment
-from worker.checkpoints import Checkpoints
-from worker.datasets import DatasetStore
+from worker.datasets.datasets import DatasetStore
 from worker.embedded import EmbeddedValkey
-from worker.jobs import JobRecord
-from worker.queue import open_queue
-from worker.requests import TrainJob
+from worker.ledger.checkpoints import Checkpoints
+from worker.queue.queue import open_queue
+from worker.registry.bundled_models import SAMPLE_ARCHIVE
+from worker.schemas.jobs import JobRecord
+from worker.schemas.requests import TrainJob
 from worker.settings import Settings
-from worker.shipped import SAMPLE_ARCHIVE
 from worker.storage import Storage
 
 Worker = subprocess.Popen[bytes]
@@ -28,7 +28,7 @@ PATIENCE_S = 180.0  # for a job of a few seconds, on a busy machine
 
 
 class World:
-    """Everything that a job needs, and ways to harm it."""
+    """All that a job needs, and methods that inject faults."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class World:
             "VITRINE_MAX_QUEUED_JOBS": "10000",
             "OMP_NUM_THREADS": "1",
         }
-        # This process looks from the side: straight at the server, through no fault.
+        # This process reaches the store without the proxy, so that faults do not affect its checks.
         os.environ.update(s3_environment(server.port))
         self.storage = Storage.open(f"s3://vitrine/{name}")
         self.settings = Settings(
@@ -62,13 +62,13 @@ class World:
             lease_s=lease_s,
             max_queued_jobs=10_000,
         )
-        self.jobs = open_queue(self.settings, self.storage, patience_s=30)
+        self.jobs = open_queue(self.settings, self.storage, timeout_s=30)
         self.workers: list[Worker] = []
         with SAMPLE_ARCHIVE.open("rb") as archive:
             self.dataset = DatasetStore(self.storage).add(archive, "sample", ArchiveLimits())
 
     def close(self) -> None:
-        """End all of it."""
+        """Stop all parts."""
         for worker in self.workers:
             self.thaw(worker)
             worker.kill()
@@ -80,7 +80,7 @@ class World:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def job(self, **changes: object) -> TrainJob:
-        """A training of a few seconds."""
+        """A training job of a few seconds."""
         tiny = TrainJob(
             dataset=self.dataset.id,
             model="tiny",
@@ -92,7 +92,7 @@ class World:
         return tiny.model_copy(update=changes)
 
     def start_worker(self) -> Worker:
-        """`python -m worker`."""
+        """Start `python -m worker`."""
         log = (self.folder / "worker.log").open("ab")
         with log:
             worker = subprocess.Popen(
@@ -105,7 +105,7 @@ class World:
         return worker
 
     def horse(self, worker: Worker) -> int | None:
-        """The process that runs a worker's job."""
+        """Pid of the work-horse that runs a worker's job; None without a job."""
         try:
             text = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text()
         except FileNotFoundError:
@@ -114,7 +114,7 @@ class World:
         return int(children[0]) if children else None
 
     def kill(self, worker: Worker, whom: str) -> None:
-        """SIGKILL the horse, the worker, or both."""
+        """SIGKILL the work-horse, the worker, or both."""
         horse = self.horse(worker)
         if whom in ("horse", "both") and horse is not None:
             os.kill(horse, signal.SIGKILL)
@@ -122,11 +122,11 @@ class World:
             worker.kill()
 
     def freeze(self, worker: Worker, *, horse_alone: bool) -> None:
-        """SIGSTOP a horse, and its worker too unless it is to stand alone."""
+        """SIGSTOP a work-horse, and its worker too unless `horse_alone`."""
         self._signal(worker, signal.SIGSTOP, horse_alone=horse_alone)
 
     def thaw(self, worker: Worker) -> None:
-        """SIGCONT both."""
+        """SIGCONT a worker and its work-horse."""
         self._signal(worker, signal.SIGCONT)
 
     def restart_valkey(self, down_s: float) -> None:
@@ -138,7 +138,7 @@ class World:
         self.valkey.start()
 
     def wait_for(self, job_id: str, reached: Callable[[JobRecord], bool]) -> JobRecord:
-        """The job once `reached` holds."""
+        """Poll a job until `reached` holds; returns its record."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             record = self.jobs.fetch(job_id)
@@ -149,7 +149,7 @@ class World:
         raise AssertionError(f"not reached within {PATIENCE_S} s: {self.jobs.fetch(job_id)}")
 
     def newest_step(self, job_id: str) -> int:
-        """Of a job's checkpoints; 0 where it has none."""
+        """Step of a job's newest checkpoint; 0 if it has none."""
         keys = self.storage.keys(Checkpoints(self.storage, job_id).folder)
         return max((int(key.rsplit("/", 1)[-1].split("-")[1]) for key in keys), default=0)
 

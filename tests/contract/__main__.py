@@ -1,7 +1,7 @@
-"""python -m tests.contract: every operation against what its document promises, by Schemathesis.
+"""python -m tests.contract: check every operation against the OpenAPI document by Schemathesis.
 
-Starts the whole service with a key, and asks it for what the document says is right, wrong and
-linked. Fails where an answer is not as documented, or fewer cases ran than were asked for.
+Starts the whole service with a key, and sends valid, invalid and linked requests derived from the
+document. Fails if an answer is not as documented, or if fewer cases ran than required.
 """
 
 import argparse
@@ -21,7 +21,7 @@ PHASES = "examples,coverage,fuzzing,stateful"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run it, and end with 1 where a check failed."""
+    """Run the checks; exit with 1 if one failed or too few cases ran."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--examples", type=int, default=300, help="of the fuzzing, an operation")
     parser.add_argument("--least", type=int, default=10_000, help="cases that must have run")
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(examples: int, seed: int) -> tuple[str, int, bool]:
-    """What Schemathesis says, how many cases it ran, and whether a check failed."""
+    """The report of Schemathesis, the number of cases, and whether a check failed."""
     with tempfile.TemporaryDirectory() as folder:
         service = Service(
             {

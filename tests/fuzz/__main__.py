@@ -1,4 +1,4 @@
-"""python -m tests.fuzz: thousands of malformed uploads to a real service, and what they did."""
+"""python -m tests.fuzz: send thousands of malformed uploads to a real service."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from tests.fuzz.requests import KINDS
 
 
 def main() -> None:
-    """Send, print a table, and fail where anything was wrong."""
+    """Run the campaign, print a table, and exit with 1 if anything was wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=10_000)
     parser.add_argument("--first", type=int, default=0, help="number of the first input")
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def show(outcome: Outcome) -> None:
-    """The answers by kind of input, the reasons, and the memory."""
+    """Print the answers by kind of input, the error codes and the growth in memory."""
     others = {status for _, status in outcome.answers} - {*ANSWERS}
     statuses = (*ANSWERS, *sorted(others))
     print(f"{'':<22}" + "".join(f"{status:>7}" for status in statuses))

@@ -1,4 +1,4 @@
-"""Malformed zips, made from sound ones: each a function of a source of chance alone."""
+"""Mutators that make malformed zips of valid ones, determined by their random generator alone."""
 
 import io
 import random
@@ -30,7 +30,7 @@ NAMES = (
 
 @cache
 def sound(packing: int = zipfile.ZIP_STORED) -> bytes:
-    """An upload that is accepted."""
+    """A zip that is accepted as an upload."""
     return zipped(sound_pictures(), packing)
 
 
@@ -39,21 +39,21 @@ def zipped(members: dict[str, bytes], packing: int = zipfile.ZIP_STORED) -> byte
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", packing) as archive:
         for name, content in members.items():
-            member = zipfile.ZipInfo(name)  # of one date: the clock must not change the bytes
+            member = zipfile.ZipInfo(name)  # with a fixed date: the clock must not change the bytes
             member.compress_type = packing
             archive.writestr(member, content)
     return file.getvalue()
 
 
 def truncated(chance: random.Random) -> bytes:
-    """The beginning of a zip, sometimes with its end put back."""
+    """The beginning of a zip, sometimes with its end record appended."""
     whole = _any_sound(chance)
     kept = whole[: chance.randrange(len(whole))]
     return kept + (whole[whole.rindex(END) :] if chance.random() < 0.3 else b"")
 
 
 def flipped(chance: random.Random) -> bytes:
-    """A few bits, anywhere."""
+    """A zip with a few bits flipped."""
     content = bytearray(_any_sound(chance))
     for _ in range(chance.randint(1, 20)):
         content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
@@ -61,7 +61,7 @@ def flipped(chance: random.Random) -> bytes:
 
 
 def directory_scrambled(chance: random.Random) -> bytes:
-    """Bytes of the directory alone, which is read first."""
+    """A zip with random bytes in its central directory, which is read first."""
     content = bytearray(_any_sound(chance))
     start = content.index(CENTRAL)
     for _ in range(chance.randint(1, 12)):
@@ -70,7 +70,7 @@ def directory_scrambled(chance: random.Random) -> bytes:
 
 
 def forged(chance: random.Random) -> bytes:
-    """Fields of headers that say what is not so."""
+    """A zip with wrong values in a few header fields."""
     content = bytearray(_any_sound(chance))
     for _ in range(chance.randint(1, 4)):
         signature = chance.choice((LOCAL, CENTRAL, END))
@@ -82,7 +82,7 @@ def forged(chance: random.Random) -> bytes:
 
 
 def spliced(chance: random.Random) -> bytes:
-    """Pieces of zips cut out, doubled, swapped and put in elsewhere."""
+    """A zip with pieces cut out, doubled, swapped and inserted elsewhere."""
     content = _any_sound(chance)
     for _ in range(chance.randint(1, 4)):
         other = _any_sound(chance)
@@ -94,7 +94,7 @@ def spliced(chance: random.Random) -> bytes:
 
 
 def badly_named(chance: random.Random) -> bytes:
-    """Names that no file should have, a few among good ones or all of them."""
+    """A zip with invalid or dangerous file names, a few of them or all."""
     members = dict(sound_pictures())
     for content in [*members.values()][: chance.randint(1, len(members))]:
         name = chance.choice(NAMES)
@@ -105,7 +105,7 @@ def badly_named(chance: random.Random) -> bytes:
 
 
 def bomb(chance: random.Random) -> bytes:
-    """Zips that unpack to far more, hold zips, or hold very many files."""
+    """A zip that unpacks to far more, holds a zip or many files, or has entries that overlap."""
     match chance.randrange(4):
         case 0:
             size = chance.choice((2**20, 2**22))
@@ -123,14 +123,14 @@ def bomb(chance: random.Random) -> bytes:
 
 
 def noise(chance: random.Random) -> bytes:
-    """Bytes without sense, sometimes behind a sensible beginning."""
+    """Random bytes, sometimes behind a valid signature."""
     return chance.choice((b"", LOCAL, END, b"\x1f\x8b\x08")) + chance.randbytes(
         chance.randrange(4000)
     )
 
 
 def with_hostile_pictures(chance: random.Random) -> bytes:
-    """A sound zip of pictures that are none."""
+    """A valid zip with pictures that are malformed."""
     members = dict(sound_pictures())
     for name in chance.sample([*members], chance.randint(1, len(members))):
         members[name] = hostile_picture(chance)

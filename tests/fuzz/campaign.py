@@ -1,4 +1,4 @@
-"""Many malformed uploads to one service, and what they did to it."""
+"""Fuzzing campaign: malformed uploads to one service, and checks of its answers and leftovers."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ from tests.fuzz import archives
 from tests.fuzz.requests import form, upload
 from tests.processes import imports, open_temporary_files, resident_bytes
 from tests.service import Service
-from worker.shipped import SAMPLE_DATASET
+from worker.registry.bundled_models import SAMPLE_DATASET
 
 ANSWERS = (201, 400, 413, 415, 422)
 MAX_GROWTH_BYTES = 50 * 2**20
@@ -27,12 +27,12 @@ LEFT_WITHIN_S = 10.0
 
 @dataclass
 class Outcome:
-    """What a campaign saw."""
+    """Results of a campaign."""
 
     answers: Counter[tuple[str, int]] = field(default_factory=Counter)  # by kind and status
     codes: Counter[str] = field(default_factory=Counter)
     complaints: list[str] = field(default_factory=list)
-    growth_bytes: int = 0  # of the API process, at most
+    growth_bytes: int = 0  # the largest growth of the API process
     seconds: float = 0.0
 
 
@@ -46,16 +46,16 @@ class Target:
 
     @property
     def pid(self) -> int:
-        """Of the API."""
+        """Process id of the API."""
         return self.service.process.pid
 
     def send(self, body: bytes, content_type: bytes) -> httpx.Response:
-        """One upload."""
+        """Send one upload."""
         headers = {"Content-Type": content_type.decode()}
         return self.service.client.post("/datasets", content=body, headers=headers, timeout=120)
 
     def left(self) -> list[str]:
-        """What is there and should not be, once nothing is being worked on."""
+        """Files that should not exist when no upload is in progress."""
         datasets = self.objects / "datasets"
         found = [str(path) for path in self.temporary.iterdir()]
         found += [
@@ -69,7 +69,7 @@ class Target:
 
 @contextmanager
 def target(folder: Path) -> Iterator[Target]:
-    """A fresh service that has taken one sound upload."""
+    """A fresh service, which must end cleanly."""
     temporary = folder / "temporary"
     temporary.mkdir(parents=True)
     data = folder / "data"
@@ -83,7 +83,7 @@ def target(folder: Path) -> Iterator[Target]:
 
 
 def run(aim: Target, seed: int, numbers: range) -> Outcome:
-    """Send the inputs of these numbers, a few at a time."""
+    """Send the inputs with these numbers, a few at a time, after one valid upload."""
     outcome, over = Outcome(), threading.Event()
     _delete(aim, aim.send(form(archives.sound()), b"multipart/form-data; boundary=fuzz"))
     before = resident_bytes(aim.pid)
@@ -112,7 +112,7 @@ def _attempt(aim: Target, outcome: Outcome, seed: int, number: int) -> None:
     sent = upload(seed, number)
     try:
         response = aim.send(sent.body, sent.content_type)
-    except httpx.TransportError as error:  # too late, or not at all
+    except httpx.TransportError as error:  # timed out, or broken off
         outcome.complaints.append(f"input {number} ({sent.kind}): no answer: {error!r}")
         return
     outcome.answers[sent.kind, response.status_code] += 1

@@ -1,4 +1,4 @@
-"""Pictures that are sound, and what claims to be one."""
+"""Valid pictures, and malformed ones that a decoder has to survive."""
 
 import random
 import struct
@@ -14,7 +14,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 @cache
 def sound_pictures() -> dict[str, bytes]:
-    """Files of an upload that is accepted."""
+    """Files of an upload that is accepted, by name."""
     return {
         f"{category}/{n}.{FORMATS[n % 3]}": saved(noise(10 * k + n, (24, 20)), FORMATS[n % 3])
         for k, category in enumerate(("hat", "shoes"))
@@ -23,7 +23,7 @@ def sound_pictures() -> dict[str, bytes]:
 
 
 def hostile_picture(chance: random.Random) -> bytes:
-    """Something that a decoder has to survive."""
+    """A malformed, oversized or unsupported picture."""
     kinds = (_mutated, _mutated, _forged_png, _foreign, _polyglot, _huge)
     return chance.choice(kinds)(chance)
 
@@ -36,7 +36,7 @@ def _mutated(chance: random.Random) -> bytes:
 
 
 def _forged_png(chance: random.Random) -> bytes:
-    """A PNG whose parts contradict each other, with checksums that are right."""
+    """A PNG whose chunks contradict each other, with correct checksums."""
     sides = [chance.choice((0, 1, 24, 5000, 65535, 2**31 - 1)) for _ in range(2)]
     depth, kind = chance.choice((1, 2, 4, 8, 16, 7)), chance.choice((0, 2, 3, 4, 6, 5))
     header = struct.pack(">IIBBBBB", *sides, depth, kind, 0, 0, chance.choice((0, 1)))

@@ -1,4 +1,4 @@
-"""Uploads as they are sent: a malformed zip in a sound form, or a sound zip in an odd form."""
+"""Upload bodies for fuzzing: a malformed zip in a valid form, or a valid zip in a bad form."""
 
 import random
 from collections.abc import Callable
@@ -21,7 +21,7 @@ class Upload:
 
 
 def upload(seed: int, number: int) -> Upload:
-    """The input of this number: the same for the same seed, whatever came before."""
+    """The input with this number; depends on the seed and the number alone."""
     chance = random.Random(f"{seed} {number}")
     kind = chance.choices([*KINDS], weights=[weight for _, weight in KINDS.values()])[0]
     make = KINDS[kind][0]
@@ -41,7 +41,7 @@ def _odd_form(chance: random.Random) -> Upload:
     kind = "odd multipart"
     body = bytearray(form(archives.sound()))
     match chance.randrange(7):
-        case 0:  # bytes of the headers and boundaries, wherever these are
+        case 0:  # random bytes among the first headers and boundaries
             for _ in range(chance.randint(1, 6)):
                 body[chance.randrange(220)] = chance.randrange(256)
             return Upload(kind, bytes(body))
@@ -83,7 +83,7 @@ def _end() -> bytes:
 
 
 Make = Callable[[random.Random], bytes]
-# The weights follow what an input costs: those whose directory is sound need a process.
+# The weights follow the cost of an input: one with a valid directory needs a decoding process.
 KINDS: dict[str, tuple[Make | None, int]] = {
     "truncated": (archives.truncated, 10),
     "bits flipped": (archives.flipped, 10),

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from models.datasets import Dataset
-from models.evaluation import Photos, see
-from models.extractor import fit_extractor
-from models.split import split
-from models.steps import run
+from models.data.datasets import Dataset
+from models.data.split import split
+from models.evaluation.evaluation import EvaluationSet, extract_features
+from models.evaluation.feature_extractor import fit_extractor
+from models.progress import run
 
 
 @pytest.fixture
@@ -22,8 +22,8 @@ def squares() -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def photos() -> Photos:
-    """Left and right halves that are bright, 60 of each, seen through a CNN."""
+def photos() -> EvaluationSet:
+    """Images with a bright left or right half, 60 of each, and their features from a CNN."""
     random = torch.Generator().manual_seed(0)
     images = torch.randint(0, 60, (120, 1, 28, 28), generator=random)
     images[::2, ..., :14] += 180
@@ -34,12 +34,12 @@ def photos() -> Photos:
     training, held_out = split(dataset)
     assert held_out is not None
     extractor = run(fit_extractor(training, len(held_out.labels)))
-    return run(see(extractor, training, held_out))
+    return run(extract_features(extractor, training, held_out))
 
 
 @pytest.fixture
 def quick_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Speeds and latencies from a few steps, where a test does not look at them."""
-    monkeypatch.setattr("models.pace.WARM_UP_STEPS", 0)
-    monkeypatch.setattr("models.pace.TIMED_STEPS", 2)
-    monkeypatch.setattr("models.search.TIMED", 3)
+    """Measure speeds and latencies in a few steps, for tests that do not check them."""
+    monkeypatch.setattr("models.search.equal_time.WARM_UP_STEPS", 0)
+    monkeypatch.setattr("models.search.equal_time.TIMED_STEPS", 2)
+    monkeypatch.setattr("models.search.search.TIMED", 3)

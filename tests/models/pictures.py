@@ -26,7 +26,7 @@ def two_tone(mode: str = "RGB", size: tuple[int, int] = (32, 16)) -> Image.Image
 
 
 def noise(seed: int, size: tuple[int, int] = (40, 30), mode: str = "RGB") -> Image.Image:
-    """A picture like no other."""
+    """A picture of random pixels, different for each seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     return Image.fromarray(pixels).convert(mode)
 

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load, save
 
 from models.checkpoint import CheckpointError, load_model, load_state, save_model
-from models.gan import GanConfig, Generator
-from models.sample import sample
+from models.inference.sample import sample
+from models.networks.gan import GanConfig, Generator
 
 CONFIG = GanConfig(resolution=28, categories=2, z_dim=8, embedding_dim=4, generator_width=4)
 NAMES = ("hat", "shoe")

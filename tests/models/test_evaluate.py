@@ -10,13 +10,19 @@ from PIL import Image
 from torch import Tensor
 
 from models.checkpoint import save_model
-from models.classifier import Classifier, ClassifierConfig, fit
-from models.datasets import Dataset
+from models.data.datasets import Dataset
 from models.evaluate import main
-from models.evaluation import Photos, generate_like, judge, look, see
-from models.extractor import digest
-from models.gan import GanConfig, Generator
-from models.steps import run
+from models.evaluation.evaluation import (
+    EvaluationSet,
+    evaluate_images,
+    extract_features,
+    generate_matching,
+    quick_metrics,
+)
+from models.evaluation.feature_extractor import digest
+from models.networks.classifier import Classifier, ClassifierConfig, fit
+from models.networks.gan import GanConfig, Generator
+from models.progress import run
 from tests.models.pictures import saved, zipped
 
 FEATURES = 8
@@ -34,14 +40,14 @@ def squares(count: int, seed: int) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def photos() -> Photos:
+def photos() -> EvaluationSet:
     config = ClassifierConfig(
         resolution=16, categories=2, width=4, features=FEATURES, epochs=4, batch_size=32
     )
     extractor = Classifier(config)
     for _ in fit(extractor, squares(400, 1)):
         pass
-    return run(see(extractor, squares(400, 1), squares(200, 2)))
+    return run(extract_features(extractor, squares(400, 1), squares(200, 2)))
 
 
 def noise() -> Tensor:
@@ -49,9 +55,9 @@ def noise() -> Tensor:
     return torch.randint(0, 256, (200, 1, 16, 16), generator=random).to(torch.uint8)
 
 
-def test_other_real_photos_score_better_than_noise(photos: Photos) -> None:
+def test_other_real_photos_score_better_than_noise(photos: EvaluationSet) -> None:
     others = squares(200, 3)
-    real, noisy = (judge(photos, x, others.labels) for x in (others.images, noise()))
+    real, noisy = (evaluate_images(photos, x, others.labels) for x in (others.images, noise()))
     assert real.category_accuracy > 0.95
     assert real.coverage > 0.8 > 0.3 > noisy.coverage
     assert real.recall > 0.8
@@ -64,8 +70,8 @@ def test_other_real_photos_score_better_than_noise(photos: Photos) -> None:
     assert abs(real.fd_cnn_infinity) < noisy.fd_cnn_infinity / 10
 
 
-def test_a_quick_look_takes_some_of_the_photos(photos: Photos) -> None:
-    few = photos.fewer()
+def test_a_quick_look_takes_some_of_the_photos(photos: EvaluationSet) -> None:
+    few = photos.subsample()
     assert len(few.features) == len(few.held_out.labels) <= 1000
     torch.testing.assert_close(few.features[1], photos.features[200 // len(few.features)])
 
@@ -77,27 +83,27 @@ def test_the_alarm_rings_when_every_category_has_collapsed() -> None:
     noise = Dataset(
         images=images.to(torch.uint8), labels=torch.arange(40) % 2, categories=("left", "right")
     )
-    seen = run(see(extractor.eval(), noise, noise))
+    seen = run(extract_features(extractor.eval(), noise, noise))
     generator = Generator(config).eval()
     torch.nn.init.zeros_(generator.stem.weight)  # the same image whatever z is
-    numbers = look(generator, seen)
+    numbers = quick_metrics(generator, seen)
     assert (numbers["diversity"], numbers["collapsed"]) == (0, 1)
     torch.nn.init.normal_(generator.stem.weight, std=30)
     torch.nn.init.normal_(generator.get_parameter("to_image.weight"), std=30)
-    assert look(generator, seen)["collapsed"] == 0
+    assert quick_metrics(generator, seen)["collapsed"] == 0
 
 
-def test_the_wrong_category_is_noticed(photos: Photos) -> None:
+def test_the_wrong_category_is_noticed(photos: EvaluationSet) -> None:
     others = squares(200, 3)
-    assert judge(photos, others.images, 1 - others.labels).category_accuracy < 0.05
+    assert evaluate_images(photos, others.images, 1 - others.labels).category_accuracy < 0.05
 
 
-def test_another_number_of_images_is_refused(photos: Photos) -> None:
+def test_another_number_of_images_is_refused(photos: EvaluationSet) -> None:
     with pytest.raises(ValueError, match="200 images are needed"):
-        judge(photos, noise()[:100], torch.zeros(100, dtype=torch.int64))
+        evaluate_images(photos, noise()[:100], torch.zeros(100, dtype=torch.int64))
 
 
-def test_a_digest_tells_extractors_apart(photos: Photos) -> None:
+def test_a_digest_tells_extractors_apart(photos: EvaluationSet) -> None:
     assert digest(photos.extractor) == digest(photos.extractor)
     assert digest(photos.extractor) != digest(Classifier(photos.extractor.config))
 
@@ -106,11 +112,11 @@ def test_images_are_made_in_the_wanted_categories() -> None:
     config = GanConfig(resolution=28, categories=2, z_dim=8, generator_width=4)
     generator = Generator(config).eval()
     test = squares(6, 1)
-    images = generate_like(generator, test)
+    images = generate_matching(generator, test)
     assert (images.shape, images.dtype) == ((6, 1, 28, 28), torch.uint8)
-    assert torch.equal(images, generate_like(generator, test))
+    assert torch.equal(images, generate_matching(generator, test))
     flipped = Dataset(images=test.images, labels=1 - test.labels, categories=test.categories)
-    assert not torch.equal(images, generate_like(generator, flipped))
+    assert not torch.equal(images, generate_matching(generator, flipped))
 
 
 def test_the_command_prints_the_model_beside_the_floor(

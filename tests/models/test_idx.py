@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.archive import ArchiveLimits
-from models.datasets import Dataset, read_images
+from models.data.archive import ArchiveLimits
+from models.data.datasets import Dataset, read_images
+from models.data.ingest import import_archive
 from models.idx import FASHION_MNIST, IdxError, LabelledImages, main, read_idx
-from models.ingest import import_archive
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)
 LABELS = (np.arange(20) % 10).astype(np.uint8)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from models.archive import ArchiveLimits
-from worker.datasets import DatasetRecord, DatasetStore
-from worker.requests import TrainJob
+from models.data.archive import ArchiveLimits
+from worker.datasets.datasets import DatasetRecord, DatasetStore
+from worker.registry.bundled_models import SAMPLE_ARCHIVE
+from worker.schemas.requests import TrainJob
 from worker.settings import Settings
-from worker.shipped import SAMPLE_ARCHIVE
 from worker.storage import Storage
 
 StartWorker = Callable[[], "subprocess.Popen[bytes]"]

@@ -1,4 +1,4 @@
-"""The lock of a device, between processes."""
+"""The GPU lock, between processes."""
 
 import os
 import subprocess

@@ -226,7 +226,7 @@ def test_a_worker_that_ignores_sigterm_is_killed() -> None:
 
 
 def test_a_worker_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
-    """Its starter is killed hard; the worker must not stay behind and take jobs."""
+    """When its parent is killed by SIGKILL, the worker must end too and take no more jobs."""
     with EmbeddedValkey(tmp_path / "valkey") as server:
         program = (
             "import os, subprocess, sys, time\n"
@@ -246,7 +246,7 @@ def test_a_worker_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
         pid = int(starter.stdout.readline())
         with Redis.from_url(server.url) as client:
             wait_until(lambda: client.scard("rq:workers"), "the worker did not register")
-        # A training uses every core; requests to its starter must not wait for it.
+        # Lower priority: a training uses every core, and the parent's requests must not wait.
         own = os.getpriority(os.PRIO_PROCESS, 0)
         assert os.getpriority(os.PRIO_PROCESS, pid) == min(own + NICENESS, 19)
         starter.kill()

@@ -1,4 +1,4 @@
-"""Log lines: what stands in them, and that nothing from outside can forge one."""
+"""Log lines: their content, and that input from outside cannot forge one (log injection)."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The environment, right and wrong, and what an operator is told."""
+"""Settings from valid and invalid environments, and the error messages."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from worker.settings import Settings, explain
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """No VITRINE_ variable of the machine's own."""
+    """Removes the VITRINE_ variables of this machine."""
     for field in Settings.model_fields:
         monkeypatch.delenv(f"VITRINE_{field.upper()}", raising=False)
     return monkeypatch

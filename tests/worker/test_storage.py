@@ -158,7 +158,7 @@ def test_an_object_comes_in_pieces_and_a_full_disk_is_told_apart(tmp_path: Path)
 
 
 def test_a_full_store_is_told_apart_and_keeps_nothing_of_the_write() -> None:
-    """On a file system of 1 MiB, in a name space of its own."""
+    """Uses a file system of 1 MiB in a mount namespace of its own."""
     program = (
         "from worker.storage import *\n"
         "store = Storage.open('file:///mnt')\n"

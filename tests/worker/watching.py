@@ -5,14 +5,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from worker.jobs import JobRecord
-from worker.queue import JobQueue
+from worker.queue.queue import JobQueue
+from worker.schemas.jobs import JobRecord
 
 DEADLINE_S = 60.0
 
 
 def wait_for(jobs: JobQueue, job_id: str, reached: Callable[[JobRecord], bool]) -> JobRecord:
-    """The job once `reached` holds; fails when it ends without, or takes too long."""
+    """The job once `reached` holds; fails if it ends before, or takes longer than `DEADLINE_S`."""
     deadline = time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline:
         record = jobs.fetch(job_id)
@@ -24,7 +24,7 @@ def wait_for(jobs: JobQueue, job_id: str, reached: Callable[[JobRecord], bool]) 
 
 
 def work_horse_of(worker: "subprocess.Popen[bytes]") -> int:
-    """The process that runs the job: the worker's only child."""
+    """Process id of the work-horse: the worker's only child."""
     children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
     assert len(children) == 1, children
     return int(children[0])

@@ -1,0 +1,1 @@
+"""Image generation in the API process: model resolution, batching, sampling, response formats."""

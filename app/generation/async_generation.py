@@ -1,0 +1,28 @@
+"""Asynchronous generation: `Prefer: respond-async` and `POST /jobs/generate` queue a job."""
+
+from collections.abc import Callable
+
+from app.generation.generate_images import check_category, check_options, fresh_seed
+from app.schemas import JobView
+from worker.queue.queue import JobQueue
+from worker.registry.model_versions import ModelCard
+from worker.schemas.requests import GenerateJob
+
+IdFor = Callable[[str, Callable[[], bytes]], str | None]  # see `dependencies.idempotent_id`
+
+
+def submit_generation(queue: JobQueue, id_for: IdFor, job: GenerateJob, card: ModelCard) -> JobView:
+    """Queue a job that generates images of a version; raises Problem on options it lacks.
+
+    The version and the seed are fixed now: an alias may point elsewhere by the time the job runs.
+    """
+    check_options(job, card)
+    for category in job.categories or ():
+        check_category(category, card)
+    job_id = id_for("job", lambda: job.model_dump_json().encode())
+    settled = {
+        "model": f"{card.name}:{card.version}",
+        "seed": fresh_seed() if job.seed is None else job.seed,
+    }
+    record = queue.submit("generate", job.model_copy(update=settled), job_id)
+    return JobView.of(record, queue.position(record))

@@ -1,0 +1,122 @@
+"""Response formats of generated images: JSON, the image itself, or a zip."""
+
+from typing import Any
+
+import orjson
+from fastapi import Response
+from pybase64 import b64encode_as_string
+from pydantic_core import to_json
+from starlette.concurrency import run_in_threadpool
+
+from app.errors import Problem
+from app.generation.generate_images import (
+    Generated,
+    MakeImages,
+    check_options,
+    zipped,
+)
+from app.generation.image_links import PublishImages
+from app.generation.negotiation import preferred
+from app.schemas import GenerateRequest
+from models.imaging.encoding import MEDIA_TYPES, ImageFormat
+from worker.generation.bulk_generation import rendering_of
+from worker.registry.model_versions import ModelCard
+from worker.schemas.jobs import new_id
+
+JSON_TYPE, ZIP_TYPE = "application/json", "application/zip"
+FORMATS: dict[str, ImageFormat] = {media_type: name for name, media_type in MEDIA_TYPES.items()}
+
+
+def form_of(accept: str, request: GenerateRequest, *, later: bool) -> str:
+    """The media type of the answer; raises Problem (406) if the client accepts none of ours."""
+    form = preferred(accept, (JSON_TYPE,) if later else _offered(request))
+    if form is None:
+        raise Problem(
+            406,
+            "not_acceptable",
+            "This answers application/json, application/zip and, for n = 1, the image itself.",
+        )
+    return form
+
+
+def _offered(request: GenerateRequest) -> tuple[str, ...]:
+    if request.n > 1:
+        return JSON_TYPE, ZIP_TYPE
+    # Where the body names no format, the header alone decides.
+    named = "output_format" in request.model_fields_set
+    images = (MEDIA_TYPES[request.output_format],) if named else FORMATS
+    return JSON_TYPE, *images, ZIP_TYPE
+
+
+async def answer(
+    request: GenerateRequest,
+    card: ModelCard,
+    form: str,
+    make: MakeImages,
+    publish: PublishImages | None = None,
+) -> Response:
+    """Generate the images and build the response; raises Problem.
+
+    `publish` is only needed for answers with URLs.
+    """
+    request = with_output_format(request, card, form)
+    generated = await make(request, card, rendering_of(request))
+    if form == ZIP_TYPE:
+        return Response(await run_in_threadpool(zipped, generated), media_type=ZIP_TYPE)
+    if form == JSON_TYPE and request.response_format == "url":
+        assert publish is not None
+        gen_id = new_id("gen")
+        urls = await run_in_threadpool(publish, generated, gen_id)
+        return Response(_json_body(request, generated, gen_id, urls), media_type=JSON_TYPE)
+    return Response(encode_body(request, generated, form), media_type=form)
+
+
+def with_output_format(request: GenerateRequest, card: ModelCard, form: str) -> GenerateRequest:
+    """The request with the form's output format, checked against the version; raises Problem."""
+    if form in FORMATS:
+        request = request.model_copy(update={"output_format": FORMATS[form]})
+    check_options(request, card)
+    return request
+
+
+def encode_body(request: GenerateRequest, generated: Generated, form: str) -> bytes:
+    """Body of an answer that contains the images, as JSON or as the one image itself."""
+    if form in FORMATS:
+        return generated.files[0].content
+    return _json_body(request, generated, new_id("gen"), None)
+
+
+def _json_body(
+    request: GenerateRequest, generated: Generated, gen_id: str, urls: list[str] | None
+) -> bytes:
+    """A `GenerateResponse` as JSON, built from checked parts.
+
+    pydantic takes several times as long: milliseconds if there are many images, in which other
+    requests wait for the event loop.
+    """
+    whole = {
+        "id": gen_id,
+        "model": generated.card.name,
+        "model_version": generated.card.version,
+        "data": _items(generated, urls),
+        "timing": vars(generated.timing),
+        "metadata": orjson.Fragment(to_json(request.metadata)),  # orjson refuses large integers
+    }
+    return orjson.dumps(whole)
+
+
+def _items(generated: Generated, urls: list[str] | None) -> list[dict[str, Any]]:
+    """The fields of a `GeneratedImage` for each image."""
+    return [
+        {
+            "index": file.index,
+            "seed": file.seed,
+            "category": file.category,
+            "b64_json": b64encode_as_string(file.content) if urls is None else None,
+            "url": None if urls is None else urls[file.index],
+            "sha256": file.sha256,
+            "width": generated.side,
+            "height": generated.side,
+        }
+        for file in generated.files
+    ]

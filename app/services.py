@@ -1,0 +1,120 @@
+"""The services that routes use, opened once for a process: a typed service locator.
+
+`create_app` keeps one `Services` at `app.state.services`; routes get it by `ServicesDep`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from redis.asyncio import Redis as AsyncRedis
+
+from app.auth import ApiKeys, parse_keys
+from app.event_stream import QUIET_S, EventStreams
+from app.generation.batching import Batcher
+from app.generation.engine_cache import EngineCache
+from app.generation.model_resolver import ModelResolver
+from app.generation.sampler import Sampler
+from app.metrics import Metrics
+from app.middleware import rate_limits
+from app.middleware.hosts import HostRules, allowed_hosts
+from app.middleware.rate_limits import RateLimiter
+from app.webhooks.delivery_loop import DeliveryLoop
+from app.webhooks.sender import Sender
+from worker.datasets.datasets import DatasetStore
+from worker.datasets.importing import Bounds, Importer
+from worker.datasets.uploads import Uploads
+from worker.queue.queue import JobQueue, open_queue
+from worker.registry.image_links import ImageLinks
+from worker.registry.registry import Registry
+from worker.settings import Settings
+from worker.storage import Storage
+
+REDIS_TIMEOUT_S = 1.0  # so that a 503 is sent within 2 s if Redis is unreachable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """Everything that a request may need."""
+
+    settings: Settings
+    api_keys: ApiKeys
+    host_rules: HostRules
+    rate_limiter: RateLimiter | None  # None where no limit is configured
+    metrics: Metrics
+    storage: Storage
+    registry: Registry
+    datasets: DatasetStore
+    importer: Importer
+    uploads: Uploads
+    image_links: ImageLinks
+    queue: JobQueue
+    webhooks: DeliveryLoop
+    event_streams: EventStreams
+    resolver: ModelResolver
+    sampler: Sampler
+    async_redis: tuple[AsyncRedis, ...]  # connections of the event loop, to be closed with it
+
+    async def close(self) -> None:
+        """Disconnect from Redis; the threads that use it have ended."""
+        for redis in self.async_redis:
+            await redis.aclose()
+
+
+def open_services(settings: Settings) -> Services:
+    """The services over the Redis and the object store that `settings` name.
+
+    Raises:
+        StorageError: the store cannot be opened.
+        ValueError: the API keys, or the names of the service, are malformed.
+    """
+    assert settings.redis_url is not None
+    assert settings.storage_url is not None
+    keys = parse_keys(settings.api_key_hashes)
+    hosts = allowed_hosts(settings.allowed_hosts, settings.host, keyless=not keys)
+    storage = Storage.open(settings.storage_url)
+    registry, metrics = Registry(storage), Metrics()
+    queue = open_queue(settings, storage, timeout_s=REDIS_TIMEOUT_S)
+    events_redis = _connect_events(settings.redis_url)
+    limits_redis = rate_limits.connect(settings.redis_url)
+    limit = settings.rate_limit
+    importer = _importer(settings)
+    datasets = DatasetStore(storage, importer.run)
+    engines = EngineCache(registry, settings.max_model_bytes)
+    return Services(
+        settings=settings,
+        api_keys=keys,
+        host_rules=HostRules(hosts, keyless=not keys),
+        rate_limiter=RateLimiter(limit, limits_redis, keys) if limit else None,
+        metrics=metrics,
+        storage=storage,
+        registry=registry,
+        datasets=datasets,
+        importer=importer,
+        uploads=Uploads(datasets, queue.leases),
+        image_links=ImageLinks(storage, settings.link_ttl_s),
+        queue=queue,
+        webhooks=DeliveryLoop(queue, Sender(queue.targets)),
+        event_streams=EventStreams(queue.ledger, events_redis),
+        resolver=ModelResolver(registry, settings.default_model),
+        sampler=Sampler(engines, Batcher(torch.get_num_threads(), settings.max_queue, metrics)),
+        async_redis=(events_redis, limits_redis),
+    )
+
+
+def _connect_events(redis_url: str) -> AsyncRedis:
+    return AsyncRedis.from_url(
+        redis_url,
+        decode_responses=True,
+        socket_connect_timeout=REDIS_TIMEOUT_S,
+        socket_timeout=QUIET_S + 5,  # an event stream blocks for QUIET_S
+    )
+
+
+def _importer(settings: Settings) -> Importer:
+    return Importer(
+        Bounds(
+            memory_bytes=settings.max_import_bytes,
+            timeout_s=settings.max_import_s,
+            at_once=settings.max_imports,
+        )
+    )

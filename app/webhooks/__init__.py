@@ -1,0 +1,1 @@
+"""Webhook delivery: the background loop, and the HTTP client with its SSRF guard."""

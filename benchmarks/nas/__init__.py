@@ -1,0 +1,1 @@
+"""Benchmarks of neural architecture search: against random search, and shared by processes."""

@@ -1,1 +1,0 @@
-"""The servers that `python -m benchmarks.serving` measures ours against, one module each."""

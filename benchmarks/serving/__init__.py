@@ -1,0 +1,1 @@
+"""Serving benchmark: POST /generate of this service against other model servers."""

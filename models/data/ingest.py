@@ -1,0 +1,220 @@
+"""Upload ingestion: an uploaded zip of photos to a canonical zip, and a report of its content.
+
+The canonical zip holds `{category:03d}/{image:06d}.png` or `.jpg`, uncompressed, in order.
+"""
+
+import hashlib
+import zipfile
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import IO, TypeVar
+
+import numpy as np
+
+from models.data.archive import (
+    ArchiveLimits,
+    DatasetError,
+    MemberError,
+    open_archive,
+    read_member,
+)
+from models.data.layout import (
+    Layout,
+    Member,
+    arrange,
+    list_members,
+)
+from models.data.near_duplicates import NearDuplicateFinder
+from models.data.photos import CanonicalPhoto, ImageError, canonicalise
+from models.data.report import (
+    CategoryReport,
+    DatasetReport,
+    SkippedFile,
+    SkipReason,
+)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MAX_SIDE = 512  # pixels; the longest side of a kept photo
+THREADS = 2
+AHEAD = 6  # photos being decoded or waiting for their turn; bounds memory
+LISTED_SKIPS = 100
+IMBALANCE_WARNING = 10  # times as many images in the largest category as in the smallest
+FEW_IMAGES_WARNING = 50  # per category
+
+
+@dataclass(kw_only=True)
+class _Tally:
+    """Running totals of an import."""
+
+    categories: list[CategoryReport] = field(default_factory=list)
+    skipped: list[SkippedFile] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    digests: set[bytes] = field(default_factory=set)
+    sides: list[int] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    looks: NearDuplicateFinder = field(default_factory=NearDuplicateFinder)
+    grey: bool = True
+    fingerprint: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+
+    def skip(self, member: Member, reason: SkipReason) -> None:
+        """Count a file that is left out, and list it if it is among the first."""
+        self.counts[reason] += 1
+        if len(self.skipped) < LISTED_SKIPS:
+            self.skipped.append(SkippedFile(name=member.name, reason=reason))
+
+    def unique(
+        self, loaded: Iterable[tuple[Member, CanonicalPhoto | SkipReason]]
+    ) -> Iterator[tuple[str, CanonicalPhoto]]:
+        """Usable photos that are not duplicates, with names; counts the others as skipped."""
+        for member, photo in loaded:
+            if not isinstance(photo, CanonicalPhoto):
+                self.skip(member, photo)
+            elif photo.digest in self.digests:
+                self.skip(member, "duplicate")
+            else:
+                self.digests.add(photo.digest)
+                yield member.name, photo
+
+    def write(self, photos: Iterable[tuple[str, CanonicalPhoto]], target: zipfile.ZipFile) -> int:
+        """Add a category's photos to the canonical zip; returns how many."""
+        images = 0
+        for shown, photo in photos:
+            name = f"{len(self.categories):03d}/{images:06d}.{photo.suffix}"
+            target.writestr(zipfile.ZipInfo(name), photo.data)  # dated 1980, stored
+            self.fingerprint.update(f"{name} {len(photo.data)}\n".encode() + photo.data)
+            self.sides.append(photo.sides[1])
+            self.grey &= photo.grey
+            self.looks.add(shown, photo.perceptual_hash, len(self.categories))
+            images += 1
+        return images
+
+    def close(self, name: str, images: int, skipped: int) -> None:
+        """End a category whose photos are written."""
+        self.categories.append(CategoryReport(name=name, images=images, skipped=skipped))
+        self.fingerprint.update(f"{name}\n".encode())
+
+    def drop(self, name: str, photos: Iterable[tuple[str, CanonicalPhoto]]) -> None:
+        """Leave out a category that is too small; another may still contain the same photos."""
+        self.digests.difference_update(photo.digest for _, photo in photos)
+        self.warnings.append(f"Category {name!r} was left out: it has too few usable images.")
+
+    def report(self) -> DatasetReport:
+        """The result, once all categories are written."""
+        images = [category.images for category in self.categories]
+        imbalance = max(images) / min(images)
+        if imbalance > IMBALANCE_WARNING:
+            self.warnings.append(
+                f"The largest category has {imbalance:.0f} times the smallest's images."
+            )
+        few = [
+            category.name for category in self.categories if category.images < FEW_IMAGES_WARNING
+        ]
+        if few:
+            names = ", ".join(few[:10]) + (", ..." if len(few) > 10 else "")
+            self.warnings.append(f"Fewer than {FEW_IMAGES_WARNING} images in: {names}.")
+        near_duplicates, pairs, warning = self.looks.compare()
+        self.warnings += warning
+        return DatasetReport(
+            categories=tuple(self.categories),
+            images=sum(images),
+            grey=self.grey,
+            skipped=tuple(self.skipped),
+            skipped_counts=dict(sorted(self.counts.items())),
+            smallest_side=min(self.sides),
+            median_side=int(np.median(self.sides)),
+            largest_side=max(self.sides),
+            imbalance=round(imbalance, 3),
+            fingerprint=self.fingerprint.hexdigest(),
+            warnings=tuple(self.warnings),
+            near_duplicates=near_duplicates,
+            near_duplicate_pairs=pairs,
+        )
+
+
+def import_archive(source: IO[bytes], target: IO[bytes], limits: ArchiveLimits) -> DatasetReport:
+    """Check an upload and write its usable photos to `target` as a canonical zip.
+
+    Deterministic: one upload always gives the same bytes. `target` is incomplete after an error.
+
+    Raises:
+        DatasetError: the upload is refused; the message says what to do.
+    """
+    tally = _Tally()
+    with open_archive(source, limits) as archive, zipfile.ZipFile(target, "w") as canonical:
+        layout = arrange(list_members(archive), limits)
+        _note_leftovers(layout, tally)
+        for name, members in layout.categories.items():
+            photos = tally.unique(_load_photos(archive, members, limits))
+            first = list(islice(photos, limits.min_category_images))
+            if len(first) < limits.min_category_images:
+                tally.drop(name, first)
+                continue
+            images = tally.write(chain(first, photos), canonical)
+            tally.close(name, images, len(members) - images)
+    if sum(category.images for category in tally.categories) < limits.min_images:
+        raise DatasetError(
+            "too_few_images",
+            f"Add photos: a data set needs {limits.min_images} usable PNG, JPEG or WebP files, "
+            f"in categories of at least {limits.min_category_images}.",
+        )
+    return tally.report()
+
+
+def map_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """`map` on THREADS threads, in order, at most AHEAD items ahead of the consumer."""
+    pending: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(THREADS) as pool:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) >= AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _load_photos(
+    archive: zipfile.ZipFile, members: Sequence[Member], limits: ArchiveLimits
+) -> Iterator[tuple[Member, CanonicalPhoto | SkipReason]]:
+    """Each member with its photo or what is wrong with it, in order."""
+
+    def convert(
+        item: tuple[Member, bytes | SkipReason],
+    ) -> tuple[Member, CanonicalPhoto | SkipReason]:
+        member, content = item
+        if isinstance(content, str):
+            return member, content
+        return member, _convert(member, content, limits)
+
+    return map_ahead(convert, ((member, _read(archive, member, limits)) for member in members))
+
+
+def _read(archive: zipfile.ZipFile, member: Member, limits: ArchiveLimits) -> bytes | SkipReason:
+    if member.info.file_size > limits.member_bytes:
+        return "too_large"
+    try:
+        return read_member(archive, member.info)
+    except MemberError:
+        return "corrupt"
+
+
+def _convert(member: Member, content: bytes, limits: ArchiveLimits) -> CanonicalPhoto | SkipReason:
+    try:
+        photo = canonicalise(content, MAX_SIDE)
+    except ImageError as error:
+        if error.kind == "corrupt" and not member.is_named_image:
+            return "not_an_image"
+        return error.kind
+    return photo if photo.sides[0] >= limits.min_side else "too_small"
+
+
+def _note_leftovers(layout: Layout, tally: _Tally) -> None:
+    """Report the files outside categories."""
+    for member in layout.outside:
+        tally.skip(member, "outside_category")
+    if layout.has_attributes:
+        tally.warnings.append("attributes.csv is not used yet; it was ignored.")

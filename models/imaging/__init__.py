@@ -1,0 +1,1 @@
+"""Images without torch: pixels, codecs, rendering, contact sheets."""

@@ -1,0 +1,64 @@
+"""Contact sheets: rows of images in one picture, each row next to its label.
+
+Shapes: R side of a square image, H height, W width, C image channels (1 grey, 3 sRGB); pixels are
+uint8 [0, 255].
+"""
+
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+from models.imaging.pixels import Pixels, to_image, to_pixels
+
+PAPER, INK = (255, 255, 255), (64, 64, 64)  # a contact sheet's background and its text
+MAX_LABEL_TILES = 3  # a longer label is cut, with an ellipsis
+FONT_SIZES = (11, 28)  # smallest and largest, in pixels
+
+
+def contact_sheet(
+    rows: Sequence[Sequence[Pixels]], labels: Sequence[str] | None, *, tile: int
+) -> Pixels:
+    """Rows of (R, R, C) images as one (H, W, 3) picture, with labels on the left if given.
+
+    Tiles are `tile` pixels square, whatever the images' own resolution.
+    """
+    if not any(rows):
+        raise ValueError("a contact sheet needs at least one image")
+    if labels is not None and len(labels) != len(rows):
+        raise ValueError(f"{len(labels)} labels for {len(rows)} rows")
+    gap = max(2, tile // 16)
+    font = ImageFont.load_default(min(max(tile // 4, FONT_SIZES[0]), FONT_SIZES[1]))
+    texts = [_ellipsise(label, font, MAX_LABEL_TILES * tile) for label in labels or ()]
+    # The label column, with a margin of two gaps on either side of the text.
+    indent = max((round(font.getlength(text)) + 3 * gap for text in texts), default=0)
+    columns = max(len(row) for row in rows)
+    width, height = (2 * gap + n * (tile + gap) - gap for n in (columns, len(rows)))
+    sheet = Image.new("RGB", (indent + width, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for y, row in enumerate(rows):
+        top = gap + y * (tile + gap)
+        if texts:
+            place = (indent - gap, top + tile / 2)
+            draw.text(place, texts[y], fill=INK, font=font, anchor="rm")
+        for x, pixels in enumerate(row):
+            sheet.paste(_tile(pixels, tile), (indent + gap + x * (tile + gap), top))
+    return to_pixels(sheet)
+
+
+def _tile(pixels: Pixels, side: int) -> Image.Image:
+    """The image scaled to `side`: pixels are repeated if it is a multiple, else Lanczos."""
+    image = to_image(pixels)
+    whole = side % image.width == 0 and side % image.height == 0
+    return image.resize(
+        (side, side), Image.Resampling.NEAREST if whole else Image.Resampling.LANCZOS
+    )
+
+
+def _ellipsise(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
+    """`label` on one line, cut to `width` pixels; what the font cannot draw becomes a box."""
+    text = "".join(c if c.isprintable() else " " for c in label[:200]).strip()
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}…") > width:
+        text = text[:-1].rstrip()
+    return f"{text}…"

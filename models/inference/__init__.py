@@ -1,0 +1,1 @@
+"""Sampling from a trained generator, and the engines that compute it."""

@@ -1,0 +1,1 @@
+"""Network architectures: the GAN, the CNN, and their shared layers."""

@@ -1,0 +1,1 @@
+"""Neural architecture search: search space, proposals, successive halving, final training."""

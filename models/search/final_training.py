@@ -1,0 +1,164 @@
+"""Final training: a search's best candidates and the default, trained anew on all photos.
+
+Finalists are trained from the beginning for the same time, with each of several seeds, and are
+evaluated with photos and an extractor that the search has not used. The shared `SuccessiveHalving`
+assigns the trainings, so that any number of processes can take part.
+"""
+
+from collections.abc import Iterator, MutableMapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import mean, median
+
+from models.checkpoint import load_state, save_state
+from models.evaluation.evaluation import EvaluationSet
+from models.progress import Steps, scaled
+from models.search.equal_time import equalise_time
+from models.search.search import TRAINING_SHARE, UNTRAINABLE, SearchProgress, measure, with_progress
+from models.search.search_space import Architecture, build
+from models.search.successive_halving import SuccessiveHalving, TrainingTask
+from models.search.trials import Goal, Trial
+from models.training import training_log
+from models.training.state import TrainState, initial_state
+from models.training.train import train
+
+NOT_TRIED = -1  # candidate number of a default that the search has not trained
+LOG_EVERY = 20  # steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalConfig:
+    """How long each final training is."""
+
+    images: int  # shown to the default; the others train for the same time
+    checkpoint_every_s: float = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finalist:
+    """One candidate over all its final trainings."""
+
+    trials: tuple[Trial, ...]  # one for each seed
+
+    @property
+    def kid(self) -> float:
+        """Mean KID over the seeds."""
+        return mean(trial.kid for trial in self.trials)
+
+    @property
+    def typical(self) -> Trial:
+        """As one trial: the mean KID, the median latency."""
+        latency_ms = median(trial.latency_ms for trial in self.trials)
+        error = next((trial.error for trial in self.trials if trial.error), None)
+        return replace(self.trials[0], kid=self.kid, latency_ms=latency_ms, error=error)
+
+    @property
+    def best(self) -> Trial:
+        """The training with the lowest KID."""
+        return min(self.trials, key=lambda trial: trial.kid)
+
+
+def default_trial(start: Architecture) -> Trial:
+    """A placeholder for a default that the search has not trained."""
+    return Trial(
+        candidate=NOT_TRIED, rung=0, point=start.point(), images=0, seconds=0.0, kid=0.0,
+        latency_ms=0.0, parameters=0,
+    )  # fmt: skip
+
+
+def choose_finalists(rungs: SuccessiveHalving, start: Architecture, count: int) -> list[Trial]:
+    """The default, and the `count` best other candidates within the limits."""
+    point, known = start.point(), rungs.best()
+    default = next((trial for trial in known if trial.point == point), default_trial(start))
+    others = [trial for trial in known if trial.point != point and rungs.goal.holds(trial)]
+    return [default, *others[:count]]
+
+
+def train_finalists(
+    rungs: SuccessiveHalving,
+    states: MutableMapping[str, bytes],
+    start: Architecture,
+    photos: EvaluationSet,
+    config: FinalConfig,
+    owner: str,
+) -> Iterator[SearchProgress]:
+    """Run final trainings until none is left for this process, yielding after each step.
+
+    Each is saved to `states` every `checkpoint_every_s` seconds and resumes from there.
+    """
+    while (task := rungs.take_final(owner)) is not None:
+        training = FinalTraining.of(task, states, start)
+        trial = yield from with_progress(task, training.run(task, start, photos, config))
+        rungs.record(task, trial)
+        yield SearchProgress(task, 1.0, trial)
+
+
+class FinalTraining:
+    """One final training: its state and its training log."""
+
+    def __init__(
+        self, task: TrainingTask | Trial, states: MutableMapping[str, bytes], state: TrainState
+    ) -> None:
+        self.state = state
+        self._states = states
+        self._key = f"final-{task.candidate}-{task.seed}"
+        log = states.get(f"{self._key}.jsonl", b"")
+        self.lines = training_log.parse(log, state.step)
+
+    @classmethod
+    def of(
+        cls,
+        task: TrainingTask,
+        states: MutableMapping[str, bytes],
+        start: Architecture,
+    ) -> "FinalTraining":
+        """Load the saved state, or start from the task's seed."""
+        saved = states.get(f"final-{task.candidate}-{task.seed}")
+        if saved is not None:
+            return cls(task, states, load_state(saved))
+        architecture = build(task.point, start)
+        recipe = replace(architecture.recipe, seed=task.seed)
+        return cls(task, states, initial_state(architecture.gan, recipe))
+
+    @classmethod
+    def finished(cls, trial: Trial, states: MutableMapping[str, bytes]) -> "FinalTraining":
+        """Load a completed training."""
+        state = load_state(states[f"final-{trial.candidate}-{trial.seed}"])
+        return cls(trial, states, state)
+
+    def run(
+        self, task: TrainingTask, start: Architecture, photos: EvaluationSet, config: FinalConfig
+    ) -> Steps[Trial]:
+        """Train to the end and measure; saves periodically, at the end, and when stopped."""
+        saved_at = self.state.seconds
+        try:
+            if self.state.step == 0:
+                length = config.images
+                yield from scaled(
+                    equalise_time(self.state, start, photos.training, length, length), 0, 0
+                )
+            for progress in train(self.state, photos.training):
+                if progress.step % LOG_EVERY == 0:
+                    place = {"step": progress.step, "seconds": progress.seconds}
+                    self.lines.append(place | {"images": progress.images} | progress.metrics())
+                if progress.seconds - saved_at >= config.checkpoint_every_s:
+                    saved_at = progress.seconds
+                    self.save()
+                yield TRAINING_SHARE * progress.fraction
+        except UNTRAINABLE as error:
+            return (yield from measure(task, self.state, photos, str(error)))
+        finally:
+            self.save()
+        return (yield from scaled(measure(task, self.state, photos), TRAINING_SHARE))
+
+    def save(self) -> None:
+        """Save what another process needs to resume; does nothing if a weight is not finite."""
+        if self.state.is_finite():
+            self._states[f"{self._key}.jsonl"] = training_log.dump(self.lines)
+            self._states[self._key] = save_state(self.state)
+
+
+def rank_finalists(trials: Sequence[Trial], goal: Goal) -> list[Finalist]:
+    """Group trials by candidate; those within the limits come first, then by mean KID."""
+    numbers = sorted({trial.candidate for trial in trials})
+    finalists = [Finalist(trials=tuple(t for t in trials if t.candidate == n)) for n in numbers]
+    return sorted(finalists, key=lambda each: (not goal.holds(each.typical), each.kid))

@@ -1,0 +1,1 @@
+"""GAN training: the loop, one step, losses, augmentation, presets."""

@@ -1,0 +1,45 @@
+"""Health checks: readiness, and the names of what is missing."""
+
+import time
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.app.conftest import Serve
+from tests.app.problems import assert_problem
+from worker.embedded import EmbeddedValkey
+from worker.registry.registry import Registry
+
+
+def test_a_whole_service_is_live_and_ready(client: TestClient) -> None:
+    for path in ("/health/live", "/health/ready"):
+        response = client.get(path)
+        assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+def test_a_missing_redis_is_named_within_two_seconds(serve: Serve, tmp_path: Path) -> None:
+    with EmbeddedValkey(tmp_path / "own") as valkey:
+        client = serve(redis_url=valkey.url)
+        assert client.get("/health/ready").status_code == 200
+    started = time.monotonic()
+    body = assert_problem(client.get("/health/ready"), 503, "not_ready")
+    assert time.monotonic() - started < 2
+    assert body["detail"] == "Missing: redis."
+    assert client.get("/health/live").status_code == 200
+    assert client.post("/generate", json={}).status_code == 200
+
+
+@pytest.mark.parametrize("model", ["no-such-model", "fashion-mnist@staging"])
+def test_a_missing_default_model_is_named(serve: Serve, model: str) -> None:
+    body = assert_problem(serve(default_model=model).get("/health/ready"), 503, "not_ready")
+    assert body["detail"] == "Missing: default model."
+
+
+def test_damaged_weights_make_the_service_unready(serve: Serve, registry: Registry) -> None:
+    card = registry.resolve("fashion-mnist")
+    registry.storage.put(f"models/{card.name}/weights/{card.weights_sha256}.safetensors", b"bad")
+    client = serve()
+    body = assert_problem(client.get("/health/ready"), 503, "not_ready")
+    assert body["detail"] == "Missing: default model."
+    assert_problem(client.post("/generate", json={}), 503, "model_unavailable")

@@ -1,0 +1,194 @@
+"""Models: lists, cards, files and aliases."""
+
+from io import BytesIO
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from models.checkpoint import load_model
+from tests.app.conftest import CATEGORIES
+from tests.app.problems import assert_problem
+from worker.registry.model_versions import NewVersion
+from worker.registry.registry import Registry
+
+MODEL = "/models/fashion-mnist"
+
+
+@pytest.fixture
+def second(registry: Registry, tiny_version: NewVersion) -> int:
+    """The number of another version of the tiny model."""
+    return another(registry, tiny_version, 0)
+
+
+def another(registry: Registry, tiny_version: NewVersion, number: int) -> int:
+    """Register the tiny model as if job `number` had made it; returns the version."""
+    again = NewVersion(**{**vars(tiny_version), "origin": f"job_{number:020d}"})
+    return registry.register(again).version
+
+
+def test_models_are_listed_by_name_in_pages(
+    client: TestClient, registry: Registry, tiny_version: NewVersion
+) -> None:
+    for name in ("shoes", "bags"):
+        registry.register(NewVersion(**{**vars(tiny_version), "name": name}))
+    names, after = [], None
+    for _ in range(3):
+        page = client.get("/models", params={"limit": 1} | ({"after": after} if after else {}))
+        names += [model["name"] for model in page.json()["data"]]
+        after = page.json()["last_id"]
+    assert names == ["bags", "fashion-mnist", "shoes"]
+    assert page.json()["has_more"] is False
+
+
+def test_a_model_shows_its_versions_and_aliases(client: TestClient, second: int) -> None:
+    body = client.get(MODEL).json()
+    assert body["aliases"] == {"production": 1}
+    assert [version["version"] for version in body["versions"]] == [1, second]
+    assert body["versions"][0]["capabilities"]["resolution"] == 32
+    assert body["versions"][0]["categories"] == list(CATEGORIES)
+
+
+def test_a_version_has_a_card_a_sheet_and_weights(
+    client: TestClient, tiny_version: NewVersion
+) -> None:
+    card = client.get(f"{MODEL}/versions/1").json()
+    assert (card["name"], card["version"], card["origin"]) == ("fashion-mnist", 1, "shipped")
+    assert {"architecture", "training", "data", "metrics"} <= set(card)
+
+    sheet = client.get(f"{MODEL}/versions/1/samples")
+    assert sheet.headers["content-type"] == "image/png"
+    assert Image.open(BytesIO(sheet.content)).width > 10 * 64
+
+    weights = client.get(f"{MODEL}/versions/1/weights")
+    assert weights.content == tiny_version.weights
+    assert 'filename="fashion-mnist-1.safetensors"' in weights.headers["content-disposition"]
+    assert load_model(weights.content).categories == CATEGORIES
+
+
+def test_a_version_has_the_files_that_its_card_names(client: TestClient) -> None:
+    assert client.get(f"{MODEL}/versions/1").json()["files"] == ["neighbours.png"]
+    file = client.get(f"{MODEL}/versions/1/files/neighbours.png")
+    assert (file.content, file.headers["content-type"]) == (b"a sheet", "image/png")
+
+
+def test_an_alias_decides_what_the_name_means(client: TestClient, second: int) -> None:
+    def served() -> int:
+        response = client.post("/generate", json={"model": "fashion-mnist"})
+        return int(response.json()["model_version"])
+
+    assert served() == 1
+    response = client.put(f"{MODEL}/aliases/production", json={"version": second})
+    assert response.status_code == 200
+    assert (response.json()["alias"], response.json()["version"]) == ("production", second)
+    assert served() == second
+    client.put(f"{MODEL}/aliases/production", json={"version": 1})
+    assert served() == 1
+
+
+def test_a_new_alias_is_made_by_pointing_it(client: TestClient, second: int) -> None:
+    reference = {"model": "fashion-mnist@staging"}
+    assert_problem(client.post("/generate", json=reference), 404, "model_not_found")
+    client.put(f"{MODEL}/aliases/staging", json={"version": second})
+    assert client.post("/generate", json=reference).json()["model_version"] == second
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/models/none",
+        "/models/none/versions/1",
+        *(f"{MODEL}/versions/9{rest}" for rest in ("", "/samples", "/weights")),
+        f"{MODEL}/versions/1/files/curves.png",
+    ],
+)
+def test_what_is_not_there_is_404(client: TestClient, path: str) -> None:
+    assert_problem(client.get(path), 404, "model_not_found")
+
+
+@pytest.mark.parametrize(("name", "version"), [("none", 1), ("fashion-mnist", 9)])
+def test_an_alias_points_at_nothing_that_is_not_there(
+    client: TestClient, name: str, version: int
+) -> None:
+    response = client.put(f"/models/{name}/aliases/production", json={"version": version})
+    assert_problem(response, 404, "model_not_found")
+    assert client.get(MODEL).json()["aliases"] == {"production": 1}
+
+
+def point(client: TestClient, version: int) -> None:
+    answer = client.put(f"{MODEL}/aliases/production", json={"version": version})
+    assert answer.status_code == 200
+
+
+def roll_back(client: TestClient) -> int:
+    answer = client.post(f"{MODEL}/aliases/production/rollback")
+    assert answer.status_code == 200, answer.text
+    return int(answer.json()["version"])
+
+
+@pytest.fixture
+def third(registry: Registry, tiny_version: NewVersion) -> int:
+    return another(registry, tiny_version, 1)
+
+
+def test_rollbacks_go_back_one_by_one_and_are_remembered(
+    client: TestClient, second: int, third: int
+) -> None:
+    for version in (second, third):
+        point(client, version)
+    assert [roll_back(client), roll_back(client)] == [second, 1]
+    answer = client.post(f"{MODEL}/aliases/production/rollback")
+    assert_problem(answer, 409, "nothing_to_roll_back")
+    point(client, third)
+    assert roll_back(client) == 1
+
+    seen: list[tuple[int, bool]] = []
+    after: dict[str, str] = {}
+    while True:
+        page = client.get(f"{MODEL}/aliases/production/history", params={"limit": 3, **after})
+        seen += [(each["version"], each["is_rollback"]) for each in page.json()["data"]]
+        if not page.json()["has_more"]:
+            break
+        after = {"after": page.json()["last_id"]}
+    assert seen == [
+        (1, True), (third, False), (1, True), (second, True), (third, False), (second, False),
+        (1, False),
+    ]  # fmt: skip
+
+
+def test_a_rollback_passes_over_what_was_deleted(
+    client: TestClient, second: int, third: int
+) -> None:
+    for version in (second, third):
+        point(client, version)
+    assert client.delete(f"{MODEL}/versions/{second}").status_code == 204
+    assert roll_back(client) == 1
+
+
+def test_a_version_in_use_is_not_deleted_and_a_number_is_not_given_twice(
+    client: TestClient, registry: Registry, tiny_version: NewVersion, second: int
+) -> None:
+    assert_problem(client.delete(f"{MODEL}/versions/1"), 409, "version_in_use")
+    assert client.delete(f"{MODEL}/versions/{second}").status_code == 204
+    assert_problem(client.get(f"{MODEL}/versions/{second}"), 404, "model_not_found")
+    assert_problem(client.delete(f"{MODEL}/versions/{second}"), 404, "model_not_found")
+    # Both had the same weights, which the first one still needs.
+    assert client.get(f"{MODEL}/versions/1/weights").content == tiny_version.weights
+    assert another(registry, tiny_version, 2) == second + 1
+
+
+def test_a_deleted_model_is_gone_with_its_weights(
+    client: TestClient, registry: Registry, tiny_version: NewVersion
+) -> None:
+    registry.register(NewVersion(**{**vars(tiny_version), "name": "shoes"}))
+    assert client.delete("/models/shoes/versions/1").status_code == 204
+    assert_problem(client.get("/models/shoes"), 404, "model_not_found")
+    assert [model["name"] for model in client.get("/models").json()["data"]] == ["fashion-mnist"]
+    left = list(registry.storage.keys("models/shoes"))
+    assert left == ["models/shoes/versions/1/deleted.json"]
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "history"), ("POST", "rollback")])
+def test_an_alias_that_is_none_has_no_history(client: TestClient, method: str, path: str) -> None:
+    answer = client.request(method, f"{MODEL}/aliases/none/{path}")
+    assert_problem(answer, 404, "model_not_found")

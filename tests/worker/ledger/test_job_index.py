@@ -1,0 +1,164 @@
+"""The job index agrees with object storage after outages, wipes and late writes."""
+
+import random
+from itertools import product
+
+import pytest
+from redis import Redis
+
+from worker.ledger.job_index import COMPLETE, STATUSES, TYPES, JobIndex, rebuild
+from worker.queue.queue import JobQueue
+from worker.queue.reconciler import reconcile
+from worker.schemas.jobs import JobRecord, move
+from worker.schemas.requests import GenerateJob, JobRequest, JobType, NasJob, TrainJob
+from worker.storage import Storage
+
+DATASET = "ds_00000000000000sample"
+REQUESTS: dict[JobType, JobRequest] = {
+    "train": TrainJob(dataset=DATASET, model="m"),
+    "nas": NasJob(dataset=DATASET, model="m"),
+    "generate": GenerateJob(n=1),
+}
+
+
+def submitted(jobs: JobQueue, job_type: JobType = "train") -> JobRecord:
+    return jobs.submit(job_type, REQUESTS[job_type])
+
+
+def some_jobs(jobs: JobQueue, count: int) -> list[JobRecord]:
+    """Jobs of all types, each moved to a random status."""
+    source = random.Random(0)
+    records = [submitted(jobs, source.choice(TYPES)) for _ in range(count)]
+    for record in records:
+        held = jobs.ledger.claim(record.id, record.id) if source.random() < 0.8 else None
+        if held is not None and source.random() < 0.7:
+            jobs.ledger.commit(held, source.choice(["succeeded", "failed"]))
+        elif source.random() < 0.5:
+            jobs.cancel(record.id)
+    return records
+
+
+def pages(jobs: JobQueue) -> dict[object, list[tuple[str, str]]]:
+    """The jobs listed for every filter by type and status, read in pages of three."""
+    found: dict[object, list[tuple[str, str]]] = {}
+    for job_type, status in product((None, *TYPES), (None, *STATUSES)):
+        ids: list[tuple[str, str]] = []
+        after, has_more = None, True
+        while has_more:
+            records, has_more = jobs.page(job_type, status, 3, after)
+            assert len(records) == 3 or not has_more
+            ids += [(record.id, record.status) for record in records]
+            after = ids[-1][0] if ids else None
+        found[job_type, status] = ids
+    return found
+
+
+@pytest.fixture
+def index(jobs: JobQueue) -> JobIndex:
+    """A complete index of a service without jobs."""
+    for _ in rebuild(jobs.ledger.index, jobs.ledger.records):
+        pass
+    return jobs.ledger.index
+
+
+def from_storage(jobs: JobQueue, redis: Redis) -> dict[object, list[tuple[str, str]]]:
+    complete = redis.delete(COMPLETE)
+    found = pages(jobs)
+    if complete:
+        redis.set(COMPLETE, 1)
+    return found
+
+
+def test_pages_are_those_that_storage_would_give(
+    jobs: JobQueue, index: JobIndex, redis: Redis
+) -> None:
+    records = some_jobs(jobs, 40)
+    assert index.is_complete
+    found = pages(jobs)
+    assert found == from_storage(jobs, redis)
+    assert [job_id for job_id, _ in found[None, None]] == sorted(
+        (record.id for record in records), reverse=True
+    )
+    assert len({status for _, status in found[None, None]}) >= 5
+
+
+@pytest.mark.usefixtures("index")
+def test_a_page_lists_nothing_in_storage(
+    jobs: JobQueue, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some_jobs(jobs, 5)
+
+    def listed(*_: object) -> dict[str, int]:
+        raise AssertionError
+
+    monkeypatch.setattr(storage, "sizes", listed)
+    assert len(jobs.page(None, None, 50, None)[0]) == 5
+
+
+def test_a_wiped_index_is_built_again(jobs: JobQueue, index: JobIndex, redis: Redis) -> None:
+    some_jobs(jobs, 20)
+    before = pages(jobs)
+    redis.flushall()
+    assert not index.is_complete
+    assert pages(jobs) == before
+    for _ in rebuild(index, jobs.ledger.records):
+        pass
+    assert index.is_complete
+    assert pages(jobs) == before
+
+
+def test_an_index_that_was_wiped_while_it_was_built_is_not_complete(
+    jobs: JobQueue, redis: Redis
+) -> None:
+    index = jobs.ledger.index
+    token = index.begin_building()
+    redis.flushall()
+    index.end_building(token)
+    assert not index.is_complete
+
+
+def test_an_older_revision_that_comes_late_changes_nothing(jobs: JobQueue, index: JobIndex) -> None:
+    record = submitted(jobs)
+    jobs.cancel(record.id)
+    index.put(record)
+    assert index.newest(None, "queued", None, 10) == []
+    assert index.newest("train", "cancelled", None, 10) == [record.id]
+
+
+@pytest.mark.usefixtures("index")
+def test_what_happens_while_redis_is_away_is_made_up_for(jobs: JobQueue) -> None:
+    """The transitions are written to storage only, not to the index."""
+    records = jobs.ledger.records
+    unseen = records.append(JobRecord.new("train", REQUESTS["train"]))
+    ended = submitted(jobs)
+    records.append(move(ended, "cancelled"))
+    lost = submitted(jobs)
+    cancelled = jobs.cancel(lost.id)
+    assert cancelled.terminal
+    # As if a killed Redis had lost its last second.
+    jobs.leases.redis.hdel("vitrine:jobs:places", lost.id)
+    jobs.ledger.index.put(lost)
+    reconcile(jobs)
+    assert {record.id for record in jobs.page(None, "queued", 10, None)[0]} == {unseen.id}
+    assert {record.id for record in jobs.page(None, "cancelled", 10, None)[0]} == {
+        ended.id,
+        lost.id,
+    }
+    assert jobs.ledger.index.unended() == {unseen.id}
+
+
+@pytest.mark.usefixtures("index")
+def test_a_job_that_is_half_deleted_is_not_listed(jobs: JobQueue) -> None:
+    record, other = (jobs.cancel(submitted(jobs).id) for _ in range(2))
+    jobs.ledger.records.delete(record.id)  # by a process that died before it changed the index
+    assert jobs.page(None, None, 10, None) == ([other], False)
+
+
+@pytest.mark.usefixtures("index")
+def test_positions_take_one_look_at_the_queue(jobs: JobQueue, redis: Redis) -> None:
+    records = [submitted(jobs) for _ in range(6)]
+    redis.config_resetstat()
+    positions = jobs.positions(records)
+    assert [positions[record.id] for record in records] == list(range(6))
+    assert redis.info("commandstats")["cmdstat_lrange"]["calls"] == 1
+    assert jobs.positions([jobs.cancel(records[0].id)]) == {}

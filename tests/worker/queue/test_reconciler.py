@@ -1,0 +1,151 @@
+"""The reconciler: recovery from silent processes, lost deliveries and a wiped Redis."""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+
+from worker.ledger.artifacts import SCRATCH, scratch_folder
+from worker.queue.queue import (
+    HELP_TASK,
+    TASK,
+    JobQueue,
+    open_queue,
+)
+from worker.queue.reconciler import reconcile, reconcile_in_turn, sweep
+from worker.schemas.jobs import JobRecord, now
+from worker.schemas.requests import TrainJob
+from worker.settings import Settings
+from worker.storage import Storage
+
+REQUEST = TrainJob(dataset="ds_00000000000000sample", model="m")
+LEASE_S = 0.4
+
+
+@pytest.fixture
+def jobs(settings: Settings, storage: Storage) -> Iterator[JobQueue]:
+    """A queue with short leases; Redis is old enough for a missing lease to mean a death."""
+    queue = open_queue(settings.model_copy(update={"lease_s": LEASE_S}), storage, timeout_s=1)
+    queue.leases.can_be_judged()
+    wait_until(queue.leases.can_be_judged)
+    yield queue
+    queue.leases.redis.close()
+    queue.queue.connection.close()
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def running(jobs: JobQueue) -> JobRecord:
+    """A job that a process has claimed."""
+    record = jobs.submit("train", REQUEST)
+    jobs.queue.empty()
+    claimed = jobs.ledger.claim(record.id, "delivery-1")
+    assert claimed is not None
+    return claimed
+
+
+def test_a_silent_job_is_queued_again(jobs: JobQueue) -> None:
+    record = running(jobs)
+    reconcile(jobs)
+    assert jobs.fetch(record.id).status == "running"
+    time.sleep(LEASE_S + 0.1)
+    reconcile(jobs)
+    again = jobs.fetch(record.id)
+    assert (again.status, again.attempt, again.crashes) == ("queued", 2, 1)
+    assert list(jobs.queue.jobs[0].args) == [record.id]
+
+
+def test_after_a_wipe_the_living_are_given_time_to_show_themselves(jobs: JobQueue) -> None:
+    record = running(jobs)
+    jobs.leases.redis.flushall()
+    reconcile(jobs)
+    assert jobs.fetch(record.id).status == "running"
+    assert record.held_by is not None
+    jobs.leases.renew(record.held_by)
+    wait_until(jobs.leases.can_be_judged)
+    jobs.leases.renew(record.held_by)
+    reconcile(jobs)
+    assert jobs.fetch(record.id).status == "running"
+    jobs.leases.drop(record.held_by)
+    reconcile(jobs)
+    assert jobs.fetch(record.id).status == "queued"
+
+
+def test_after_a_wipe_queued_jobs_are_delivered_from_storage(jobs: JobQueue) -> None:
+    records = [jobs.submit("train", REQUEST) for _ in range(3)]
+    jobs.leases.redis.flushall()
+    reconcile(jobs)
+    assert sorted(jobs.waiting()) == [record.id for record in records]
+
+
+def test_a_lost_delivery_is_sent_again_once_it_cannot_be_underway(jobs: JobQueue) -> None:
+    record = jobs.submit("train", REQUEST)
+    jobs.queue.empty()
+    reconcile(jobs)
+    assert jobs.queue.count == 0  # a worker may have taken it and be about to claim it
+    jobs.leases.redis.delete(f"vitrine:underway:{record.id}")
+    for _ in range(2):
+        reconcile(jobs)
+    assert jobs.waiting() == [record.id]
+
+
+def test_a_job_that_is_to_pause_is_delivered_when_the_pause_is_over(jobs: JobQueue) -> None:
+    record = running(jobs)
+    jobs.ledger.release(record.model_copy(update={"crashes": 1}), max_attempts=3)
+    jobs.leases.redis.delete(f"vitrine:underway:{record.id}")
+    pause = jobs.fetch(record.id).not_before
+    assert pause is not None
+    assert pause - now() > timedelta(seconds=5)
+    reconcile(jobs)
+    assert jobs.queue.count == 0
+
+
+def test_a_job_whose_record_is_damaged_is_passed_over(
+    jobs: JobQueue, storage: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged, sound = (jobs.submit("train", REQUEST).id for _ in range(2))
+    storage.put(f"jobs/records/{damaged}/000002.json", b'{"id":')
+    jobs.leases.redis.flushall()
+    reconcile(jobs)
+    assert jobs.waiting() == [sound]
+    assert damaged in caplog.text
+
+
+def test_a_helper_of_a_requeued_job_is_not_its_delivery(jobs: JobQueue) -> None:
+    record = jobs.submit("train", REQUEST)
+    jobs.queue.empty()
+    jobs.leases.redis.delete(f"vitrine:underway:{record.id}")
+    jobs.queue_helpers(record.id, 1)
+    reconcile(jobs)
+    assert [job.func_name for job in jobs.queue.jobs] == [HELP_TASK, TASK]
+
+
+def test_one_of_all_processes_has_the_turn(jobs: JobQueue) -> None:
+    record = jobs.submit("train", REQUEST)
+    reconcile_in_turn(jobs)
+    jobs.queue.empty()
+    jobs.leases.redis.delete(f"vitrine:underway:{record.id}")
+    reconcile_in_turn(jobs)
+    assert jobs.queue.count == 0
+    reconcile(jobs)
+    assert jobs.queue.count == 1
+
+
+def test_what_a_job_needed_goes_with_its_end_and_what_comes_later_is_swept(
+    jobs: JobQueue, storage: Storage
+) -> None:
+    ended, other = (jobs.submit("train", REQUEST).id for _ in range(2))
+    state, kept = (f"{scratch_folder(job_id)}/checkpoints/1" for job_id in (ended, other))
+    for key in (state, kept):
+        storage.put(key, b"state")
+    jobs.cancel(ended)
+    assert list(storage.keys(SCRATCH)) == [kept]
+    storage.put(state, b"from a process that did not know")
+    sweep(jobs.ledger.records)
+    assert list(storage.keys(SCRATCH)) == [kept]

@@ -1,0 +1,213 @@
+"""The train job, run by real worker processes that are stopped and killed."""
+
+import json
+import os
+import signal
+import time
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from models.checkpoint import load_classifier
+from models.evaluation.feature_extractor import digest
+from tests.worker.conftest import StartWorker
+from tests.worker.watching import wait_for, work_horse_of
+from worker.ledger.artifacts import JobFiles
+from worker.ledger.checkpoints import Checkpoints
+from worker.queue.queue import JobQueue
+from worker.registry.registry import Registry
+from worker.schemas.jobs import JobRecord
+from worker.schemas.requests import TrainJob
+from worker.storage import Storage
+from worker.training.registration import EVENTS
+
+
+def succeeded(record: JobRecord) -> bool:
+    return record.status == "succeeded"
+
+
+def training(record: JobRecord) -> bool:
+    return record.stage == "training"
+
+
+def test_a_job_ends_with_a_registered_model_and_its_files(
+    jobs: JobQueue, storage: Storage, tiny_job: TrainJob, start_worker: StartWorker
+) -> None:
+    start_worker()
+    wanted = {"promote": "production", "loss": "relativistic", "seed": 7}
+    job = jobs.submit("train", tiny_job.model_copy(update=wanted))
+    record = wait_for(jobs, job.id, succeeded)
+
+    assert record.result == {"model": "tiny", "version": 1, "alias": "production"}
+    assert (record.progress.percent, record.progress.step) == (100, 20)
+    registry = Registry(storage)
+    card = registry.resolve("tiny@production")
+    assert card.categories == ["dress", "hat", "pants", "shoes"]
+    assert card.training["images_seen"] == 320
+    assert (card.training["loss"], card.training["seed"]) == ("relativistic", 7)
+    assert card.origin == job.id
+    assert Image.open(BytesIO(registry.samples(card))).width > 500
+
+    lines = JobFiles(storage, job.id).read("metrics.jsonl").decode().splitlines()
+    assert json.loads(lines[-1])["step"] <= 20
+    names = list(JobFiles(storage, job.id).keys())
+    assert "samples-000000160.png" in names
+    assert Checkpoints(storage, job.id).newest() is None
+
+
+def test_a_job_is_judged_by_photos_that_it_never_saw(
+    jobs: JobQueue, storage: Storage, tiny_job: TrainJob, start_worker: StartWorker
+) -> None:
+    start_worker()
+    reports, records = [], []
+    for seed in (0, 1):
+        job = jobs.submit("train", tiny_job.model_copy(update={"seed": seed}))
+        records.append(wait_for(jobs, job.id, succeeded))
+        card = Registry(storage).versions("tiny")[-1]
+        reports.append(json.loads(json.dumps(card.metrics["evaluation"])))
+    assert {"kid_cnn", "recall", "diversity", "collapsed"} <= set(records[0].metrics)
+    for report in reports:
+        # 64 photos: 2 of each category are held out.
+        assert report["protocol"]["held_out_images"] == report["model"]["images"] == 8
+        assert report["protocol"]["training_images"] == 56
+        assert report["floor"]["images"] == 8
+        assert 0 <= report["cas"] <= 1
+        assert report["memorisation"]["flagged"] in (True, False)
+    # One data set, one extractor, kept: the numbers of its jobs compare.
+    (kept,) = storage.keys(f"datasets/{tiny_job.dataset}/extractors")
+    extractor = digest(load_classifier(storage.read(kept)))
+    assert reports[0]["protocol"]["extractor_sha256"] == extractor
+    assert reports[0]["protocol"] == reports[1]["protocol"]
+    assert "stage_percent" not in records[0].metrics
+    assert reports[0]["model"] != reports[1]["model"]
+
+    assert card.files == ["curves.png", EVENTS, "metrics.jsonl", "neighbours.png"]
+    for name in card.files:
+        stored = Registry(storage).file(card, name)
+        assert stored == JobFiles(storage, records[1].id).read(name)
+
+
+def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
+    jobs: JobQueue, storage: Storage, tiny_job: TrainJob, start_worker: StartWorker
+) -> None:
+    longer = tiny_job.model_copy(update={"max_images": 3200})
+    worker = start_worker()
+    undisturbed = jobs.submit("train", longer)
+    wait_for(jobs, undisturbed.id, succeeded)
+
+    killed = jobs.submit("train", longer)
+    wait_for(jobs, killed.id, lambda _: Checkpoints(storage, killed.id).newest() is not None)
+    os.kill(work_horse_of(worker), signal.SIGKILL)
+    record = wait_for(jobs, killed.id, succeeded)
+
+    assert (record.attempt, record.crashes) == (2, 1)
+    first, second = Registry(storage).versions("tiny")
+    assert (first.origin, second.origin) == (undisturbed.id, killed.id)
+    assert first.weights_sha256 == second.weights_sha256
+    metrics = JobFiles(storage, killed.id).read("metrics.jsonl").decode().splitlines()
+    steps = [json.loads(line)["step"] for line in metrics]
+    assert steps == sorted(set(steps))
+
+
+def test_a_killed_worker_takes_its_work_horse_along_and_another_goes_on(
+    jobs: JobQueue, storage: Storage, tiny_job: TrainJob, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    job = jobs.submit("train", tiny_job.model_copy(update={"max_images": 3200}))
+    wait_for(jobs, job.id, lambda _: Checkpoints(storage, job.id).newest() is not None)
+    horse = work_horse_of(worker)
+    worker.kill()
+    worker.wait()
+    time.sleep(0.5)
+    assert not Path(f"/proc/{horse}/exe").exists()
+    jobs.leases.drop(str(jobs.fetch(job.id).held_by))  # instead of waiting until it runs out
+
+    start_worker()
+    assert wait_for(jobs, job.id, succeeded).attempt == 2
+
+
+def test_a_job_that_kills_its_process_each_time_is_given_up(
+    jobs: JobQueue, tiny_job: TrainJob, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    job = jobs.submit("train", tiny_job.model_copy(update={"max_images": 1_000_000}))
+    for attempt in (1, 2, 3):
+        wait_for(jobs, job.id, lambda r, a=attempt: training(r) and r.attempt == a)  # type: ignore[misc] # mypy cannot type a lambda's default
+        os.kill(work_horse_of(worker), signal.SIGKILL)
+    record = wait_for(jobs, job.id, lambda r: r.status == "failed")
+    assert record.error is not None
+    assert record.error.code == "worker_lost"
+
+
+def test_a_step_may_take_longer_than_a_lease_but_not_for_ever(
+    jobs: JobQueue, tiny_job: TrainJob, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that a step takes some seconds
+    slow = {"preset": "best", "resolution": 64, "batch_size": 40, "max_images": 4000}
+    monkeypatch.setenv("VITRINE_LEASE_S", "3")
+    monkeypatch.setenv("VITRINE_MAX_ATTEMPTS", "1")
+    worker = start_worker()
+    job = jobs.submit("train", tiny_job.model_copy(update=slow))
+    wait_for(jobs, job.id, lambda r: training(r) and r.progress.step > 0)
+    worker.kill()
+    jobs.cancel(job.id)
+
+    monkeypatch.setenv("VITRINE_STEP_S", "0.5")
+    start_worker()
+    job = jobs.submit("train", tiny_job.model_copy(update=slow))
+    record = wait_for(jobs, job.id, lambda r: r.status == "failed")
+    assert record.error is not None
+    assert record.error.code == "worker_lost"
+
+
+def test_cancel_acts_within_five_seconds(
+    jobs: JobQueue, tiny_job: TrainJob, start_worker: StartWorker
+) -> None:
+    start_worker()
+    job = jobs.submit("train", tiny_job.model_copy(update={"max_images": 1_000_000}))
+    wait_for(jobs, job.id, training)
+    asked = time.monotonic()
+    assert jobs.cancel(job.id).status == "cancelling"
+    record = wait_for(jobs, job.id, lambda r: r.status == "cancelled")
+    assert time.monotonic() - asked < 5
+    assert record.finished_at is not None
+
+
+def test_a_stopped_worker_hands_its_job_back_without_a_crash(
+    jobs: JobQueue, storage: Storage, tiny_job: TrainJob, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    job = jobs.submit("train", tiny_job.model_copy(update={"max_images": 3200}))
+    wait_for(jobs, job.id, training)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(timeout=20) == 0
+    waiting = jobs.fetch(job.id)
+    assert (waiting.status, waiting.attempt, waiting.crashes) == ("queued", 2, 0)
+    assert Checkpoints(storage, job.id).newest() is not None
+
+    start_worker()
+    assert wait_for(jobs, job.id, succeeded).crashes == 0
+
+
+def test_a_data_set_that_is_gone_fails_the_job_with_its_code(
+    jobs: JobQueue, storage: Storage, tiny_job: TrainJob, start_worker: StartWorker
+) -> None:
+    for key in storage.keys(f"datasets/{tiny_job.dataset}"):
+        storage.delete(key)
+    job = jobs.submit("train", tiny_job)
+    start_worker()
+    record = wait_for(jobs, job.id, lambda r: r.status == "failed")
+    assert record.error is not None
+    assert record.error.code == "dataset_not_found"
+
+
+def test_the_supervising_process_never_loads_torch(
+    jobs: JobQueue, tiny_job: TrainJob, start_worker: StartWorker
+) -> None:
+    worker = start_worker()
+    job = jobs.submit("train", tiny_job.model_copy(update={"max_images": 1_000_000}))
+    wait_for(jobs, job.id, training)
+    assert "libtorch" in Path(f"/proc/{work_horse_of(worker)}/maps").read_text()
+    assert "libtorch" not in Path(f"/proc/{worker.pid}/maps").read_text()

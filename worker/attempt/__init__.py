@@ -1,0 +1,1 @@
+"""One attempt at a job: its lease, heartbeat, progress reports and commits."""

@@ -1,0 +1,1 @@
+"""Uploaded data sets: upload, bounded import, storage."""

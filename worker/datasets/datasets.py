@@ -1,0 +1,188 @@
+"""Data set store: the canonical photos, validation report and preview of each uploaded data set.
+
+The record is stored last, so an interrupted upload never becomes a visible data set.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from pydantic import BaseModel, JsonValue
+
+from models.data.archive import ArchiveLimits
+from models.data.canonical_archive import Imported, import_photos
+from models.data.report import DatasetReport
+from models.data.split import SEARCHED, held_out_sizes
+from worker.ledger.records import Records
+from worker.schemas.jobs import new_id, now
+from worker.schemas.requests import DatasetId, GenerateJob
+from worker.storage import ObjectExists, ObjectNotFound, Storage
+
+ImportPhotos = Callable[[BinaryIO, BinaryIO, ArchiveLimits], Imported]
+
+
+class DatasetNotFound(LookupError):
+    """There is no data set with this id."""
+
+
+class DatasetInUse(RuntimeError):
+    """A job that has not ended uses the data set."""
+
+
+class DatasetRecord(BaseModel):
+    """One data set, with the report of its validation."""
+
+    id: str
+    name: str
+    created_at: str
+    images: int
+    categories: list[str]
+    grey: bool
+    fingerprint: str
+    report: dict[str, JsonValue]
+
+    @property
+    def channels(self) -> int:
+        """Channels of the training images: 1 for grey photos, else 3."""
+        return 1 if self.grey else 3
+
+    @property
+    def training_images(self) -> int:
+        """Number of photos that a job trains on; the others are held out for evaluation."""
+        return sum(self._training_sizes)
+
+    @property
+    def is_searchable(self) -> bool:
+        """Whether the training photos are enough for a search to hold out some of them again."""
+        sizes = self._training_sizes
+        return sum(sizes) < self.images and any(held_out_sizes(sizes, SEARCHED))
+
+    @property
+    def _training_sizes(self) -> list[int]:
+        categories = DatasetReport.from_json(self.report).categories
+        sizes = [category.images for category in categories]
+        return [size - out for size, out in zip(sizes, held_out_sizes(sizes), strict=True)]
+
+
+class DatasetStore:
+    """The data sets in one object store.
+
+    `importing` decodes the zip. Client uploads need `Importer.run`, which isolates the decoders in
+    a child process; the default runs in this process, for files of our own.
+    """
+
+    def __init__(self, storage: Storage, importing: ImportPhotos = import_photos) -> None:
+        self.storage = storage
+        self._import = importing
+
+    def add(
+        self,
+        source: BinaryIO,
+        name: str,
+        limits: ArchiveLimits,
+        dataset_id: DatasetId | None = None,
+    ) -> DatasetRecord:
+        """Validate an uploaded zip and store its photos; durable when this returns.
+
+        If there is a data set with this id already, it is returned and nothing is stored.
+
+        Raises:
+            DatasetError: the zip is invalid; the message says how to fix it.
+        """
+        if dataset_id is not None and self.exists(dataset_id):
+            return self.fetch(dataset_id)
+        dataset_id = dataset_id or new_id("ds")
+        with tempfile.TemporaryFile() as canonical:
+            imported = self._import(source, canonical, limits)
+            record = _record(dataset_id, name, imported.report)
+            self.storage.put(f"datasets/{dataset_id}/images.zip", canonical)
+        self.storage.put(f"datasets/{dataset_id}/preview.png", imported.preview_png)
+        try:
+            self.storage.create(_record_key(dataset_id), record.model_dump_json().encode())
+        except ObjectExists:
+            return self.fetch(dataset_id)  # a concurrent request with this id stored it first
+        return record
+
+    def exists(self, dataset_id: str) -> bool:
+        """Whether there is a data set with this id."""
+        return self.storage.exists(_record_key(dataset_id))
+
+    def fetch(self, dataset_id: str) -> DatasetRecord:
+        """The record of a data set.
+
+        Raises:
+            DatasetNotFound: no such data set.
+        """
+        try:
+            return DatasetRecord.model_validate_json(self.storage.read(_record_key(dataset_id)))
+        except ObjectNotFound as error:
+            raise DatasetNotFound(f"no data set {dataset_id}") from error
+
+    def page(self, limit: int, after: str | None) -> tuple[list[DatasetRecord], bool]:
+        """Up to `limit` data sets older than the id `after`, newest first; whether more follow."""
+        ids = [name for name in self.storage.folders("datasets") if after is None or name < after]
+        found: list[DatasetRecord] = []
+        for dataset_id in sorted(ids, reverse=True):
+            if self.exists(dataset_id):
+                found.append(self.fetch(dataset_id))
+            if len(found) > limit:
+                return found[:limit], True
+        return found, False
+
+    def delete(self, dataset_id: str, records: Records) -> None:
+        """Delete a data set.
+
+        Raises:
+            DatasetNotFound: no such data set.
+            DatasetInUse: a job that has not ended uses it.
+        """
+        self.fetch(dataset_id)
+        for job in records.marked_open():
+            if isinstance(job.request, GenerateJob) or job.terminal:
+                continue
+            if job.request.dataset == dataset_id:
+                raise DatasetInUse(f"{job.id} uses {dataset_id}; cancel it, or wait for its end")
+        self.storage.delete(_record_key(dataset_id))  # first: without it the data set is gone
+        self.storage.clear(f"datasets/{dataset_id}")
+
+    def preview(self, dataset_id: str) -> bytes:
+        """The contact sheet, PNG.
+
+        Raises:
+            DatasetNotFound: no such data set.
+        """
+        self.fetch(dataset_id)
+        return self.storage.read(f"datasets/{dataset_id}/preview.png")
+
+    @contextmanager
+    def open_images(self, dataset_id: str) -> Iterator[BinaryIO]:
+        """The canonical zip as a local file.
+
+        Raises:
+            DatasetNotFound: no such data set.
+        """
+        with tempfile.TemporaryFile() as target:
+            try:
+                self.storage.download(f"datasets/{dataset_id}/images.zip", target)
+            except ObjectNotFound as error:
+                raise DatasetNotFound(f"no data set {dataset_id}") from error
+            target.seek(0)
+            yield target
+
+
+def _record(dataset_id: str, name: str, report: DatasetReport) -> DatasetRecord:
+    return DatasetRecord(
+        id=dataset_id,
+        name=name,
+        created_at=now().isoformat().replace("+00:00", "Z"),
+        images=report.images,
+        categories=[category.name for category in report.categories],
+        grey=report.grey,
+        fingerprint=report.fingerprint,
+        report=report.to_json(),
+    )
+
+
+def _record_key(dataset_id: str) -> str:
+    return f"datasets/{dataset_id}/dataset.json"

@@ -1,0 +1,78 @@
+"""Uploads that become data sets; a lease lets one request at a time process each upload."""
+
+import tempfile
+from typing import BinaryIO
+
+from models.data.archive import ArchiveLimits, DatasetError
+from worker.datasets.datasets import DatasetRecord, DatasetStore
+from worker.datasets.direct_uploads import UploadNotFound, UploadTooLarge, key_of
+from worker.ledger.in_flight import in_flight
+from worker.ledger.leases import Leases
+from worker.schemas.requests import DatasetId
+from worker.storage import ObjectNotFound
+
+
+class Uploads:
+    """Turns uploads into data sets, guarded against concurrent duplicates."""
+
+    def __init__(self, datasets: DatasetStore, leases: Leases) -> None:
+        self.datasets = datasets
+        self.leases = leases
+
+    def add(
+        self, source: BinaryIO, name: str, limits: ArchiveLimits, dataset_id: DatasetId | None
+    ) -> DatasetRecord:
+        """As `DatasetStore.add`.
+
+        Raises:
+            DatasetError: the zip is invalid; the message says how to fix it.
+            RequestInFlight: another request with this id is being processed.
+        """
+        if dataset_id is None or self.datasets.exists(dataset_id):
+            return self.datasets.add(source, name, limits, dataset_id)
+        with in_flight(self.leases, dataset_id):
+            return self.datasets.add(source, name, limits, dataset_id)
+
+    def complete(
+        self, upload_id: str, name: str, limits: ArchiveLimits, max_bytes: int
+    ) -> DatasetRecord:
+        """Make a data set of a direct upload, then delete the uploaded object.
+
+        The data set's id is derived from the upload's: completing an upload twice has no further
+        effect.
+
+        Raises:
+            UploadNotFound: no zip was sent, or it was deleted.
+            UploadTooLarge: the zip has more than `max_bytes`.
+            DatasetError: the zip is invalid; the message says how to fix it.
+            RequestInFlight: another request is completing this upload.
+        """
+        dataset_id = _dataset_id(upload_id)
+        if self.datasets.exists(dataset_id):
+            return self.datasets.fetch(dataset_id)
+        with in_flight(self.leases, dataset_id):
+            try:
+                record = self._take_in(upload_id, name, limits, max_bytes)
+            except (DatasetError, UploadTooLarge):
+                self.datasets.storage.delete(key_of(upload_id))
+                raise
+            self.datasets.storage.delete(key_of(upload_id))
+        return record
+
+    def _take_in(
+        self, upload_id: str, name: str, limits: ArchiveLimits, max_bytes: int
+    ) -> DatasetRecord:
+        storage, key = self.datasets.storage, key_of(upload_id)
+        with tempfile.TemporaryFile() as file:
+            try:
+                if storage.size(key) > max_bytes:
+                    raise UploadTooLarge(f"The zip may have at most {max_bytes} bytes.")
+                storage.download(key, file)
+            except ObjectNotFound as error:
+                raise UploadNotFound("nothing was sent for this upload, or it is gone") from error
+            file.seek(0)
+            return self.datasets.add(file, name, limits, _dataset_id(upload_id))
+
+
+def _dataset_id(upload_id: str) -> DatasetId:
+    return f"ds_{upload_id.removeprefix('up_')}"

@@ -1,0 +1,1 @@
+"""Job delivery by RQ: queue, worker supervisor, work-horse, reconciler."""

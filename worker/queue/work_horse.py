@@ -1,0 +1,40 @@
+"""Work-horse: the process that runs one job, started only by `worker.queue.supervisor`."""
+
+import signal
+import sys
+
+from redis import Redis
+from rq import Queue, Worker
+from rq.exceptions import NoSuchJobError
+from rq.executions import Execution
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from worker import logs
+from worker.processes import die_with_parent
+from worker.queue.queue import QUEUE_NAME
+from worker.settings import Settings
+
+
+def main(worker_name: str, delivery_id: str, execution_id: str, parent: str) -> None:
+    """Do what RQ does after its fork, for this worker and this delivery."""
+    # First: a work-horse that outlived its supervisor could run a job that another one also runs.
+    die_with_parent(signal.SIGKILL, int(parent))
+    settings = Settings()
+    logs.configure(settings)
+    assert settings.redis_url is not None
+    connection = Redis.from_url(settings.redis_url)
+    queue = Queue(QUEUE_NAME, connection=connection, serializer=JSONSerializer)
+    # Created rather than looked up by name: a wiped Redis has no record of the worker.
+    worker = Worker([queue], worker_name, connection=connection, serializer=JSONSerializer)
+    try:
+        job = Job.fetch(delivery_id, connection=connection, serializer=JSONSerializer)
+        worker.execution = Execution.fetch(execution_id, job.id, connection=connection)
+    except (NoSuchJobError, ValueError):  # RQ raises ValueError for a missing execution
+        sys.exit("Redis has lost the delivery; the ledger will send the job again")
+    logs.job_id.set(str(job.args[0]))
+    worker.main_work_horse(job, queue)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Pydantic schemas of jobs and of client requests."""

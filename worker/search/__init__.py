@@ -1,0 +1,1 @@
+"""The nas job: architecture search shared by several workers."""

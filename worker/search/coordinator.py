@@ -1,0 +1,232 @@
+"""Search coordinator: the process that owns a nas job trains, manages helpers and ends the job.
+
+The winner is the finalist with the lowest mean KID, in features and against photos that the search
+has not used; the default is always a finalist.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+
+from models.card import Json
+from models.evaluation.feature_extractor import digest
+from models.search.final_training import (
+    Finalist,
+    FinalTraining,
+    choose_finalists,
+    rank_finalists,
+)
+from models.search.search import SearchProgress
+from models.search.search_space import build, describe_architecture
+from models.search.trials import Trial
+from models.training.train import Diverged
+from worker.attempt.attempt import Attempt
+from worker.generation.bulk_generation import bulk_request_of, make_files
+from worker.ledger.artifacts import JobFiles
+from worker.schemas.jobs import JobProgress
+from worker.schemas.requests import GenerateJob
+from worker.search.pareto import plot, table
+from worker.search.shared_search import JOURNAL, WAIT_S, SharedSearch
+from worker.training import architectures
+from worker.training.registration import Trained, register
+
+LOOK_AFTER_S = 5.0  # between two checks for missing helpers and trainings of dead ones
+SEARCHED, RETRAINED = 50.0, 95.0  # percent of the job at the end of each stage
+
+
+class LimitsNotMet(RuntimeError):
+    """No candidate keeps within the limits; the message has the nearest one's values."""
+
+
+class SearchCoordinator:
+    """The job owner's part: trains like a helper, invites helpers, and publishes the progress."""
+
+    def __init__(self, shared: SharedSearch, attempt: Attempt) -> None:
+        self.shared = shared
+        self.attempt = attempt
+        self._looked_at = -math.inf
+        self._published = -1  # number of trainings in the published files
+        self._metrics: dict[str, float] = {}
+
+    def search(self) -> None:
+        """Train until candidates or time run out, then schedule the final trainings."""
+        shared = self.shared
+        if not shared.rungs.finals_scheduled():
+            self._all_of("searching", shared.candidates, shared.seconds_left)
+            self._publish()
+            finalists = choose_finalists(shared.rungs, shared.start, shared.job.finalists)
+            self._check_limits(shared.rungs.best())
+            first = shared.job.seed
+            shared.rungs.schedule_finals(finalists, range(first, first + shared.job.final_seeds))
+        else:
+            shared.rungs.schedule_finals([], [])  # completes a list that a dead process began
+
+    def retrain(self) -> None:
+        """Train until all final trainings are done."""
+        self._all_of("retraining", self.shared.finals, lambda: math.inf)
+        self._publish()
+
+    def register(self) -> dict[str, Json]:
+        """Register the best finalist as a model version; returns the job's result."""
+        shared, storage = self.shared, self.shared.jobs.ledger.storage
+        finalists = rank_finalists(shared.rungs.finals(), shared.rungs.goal)
+        winner = finalists[0]
+        if winner.typical.error is not None:
+            raise Diverged(f"no finalist could be trained: {winner.typical.error}")
+        self._check_limits([finalist.typical for finalist in finalists])
+        training = FinalTraining.finished(winner.best, shared.states)
+        architecture = build(winner.best.point, shared.start)
+        architectures.store_architecture(self.attempt, architecture)
+        artifacts = JobFiles(storage, shared.job_id)
+        report = self._card_entry(finalists)
+        trained = Trained(
+            state=training.state,
+            lines=training.lines,
+            dataset=shared.dataset,
+            judge=shared.judge,
+            search={**report, "architecture": describe_architecture(architecture)},
+            files={name: artifacts.read(name) for name in ("trials.json", "pareto.png")},
+        )
+        version = register(self.attempt, shared.reporter, trained)
+        result: dict[str, Json] = {
+            "model": version.name,
+            "version": version.version,
+            "alias": shared.job.promote,
+            **{name: report[name] for name in ("trials", "kid", "default_kid", "is_default")},
+            "latency_ms": winner.typical.latency_ms,
+            "parameters": winner.typical.parameters,
+        }
+        if shared.job.generate is not None:
+            wanted = GenerateJob(**shared.job.generate.model_dump())
+            made = make_files(self.attempt, version, bulk_request_of(wanted, version))
+            shared.reporter.run("generating", made)
+            result["generated"] = wanted.images
+        return result
+
+    def _all_of(
+        self,
+        stage: str,
+        trainings: Callable[[], Iterator[SearchProgress]],
+        seconds_left: Callable[[], float],
+    ) -> None:
+        """Train until nothing is left and, while time lasts, wait for trainings elsewhere."""
+        while True:
+            self._report(stage)
+            busy = False
+            for progress in trainings():
+                busy = True
+                if self.shared.reporter.is_due:
+                    self._report(stage, progress.fraction)
+            if not busy and (self.shared.rungs.is_idle() or seconds_left() <= 0):
+                return
+            if not busy:
+                time.sleep(WAIT_S)
+
+    def _report(self, stage: str, fraction: float = 0.0) -> None:
+        """Report; every `LOOK_AFTER_S`, also replace dead helpers and publish the results."""
+        shared = self.shared
+        if time.monotonic() - self._looked_at >= LOOK_AFTER_S:
+            shared.rungs.release(shared.is_alive)
+            shared.jobs.queue_helpers(shared.job_id, shared.job.parallel_trials - 1)
+            self._publish()
+            self._looked_at = time.monotonic()
+        shared.reporter.report(stage, self._progress(fraction), self._metrics)
+
+    def _publish(self) -> None:
+        """Store the table, the plot and the journal if trainings were added since the last call."""
+        shared = self.shared
+        trials = [t for rung in range(len(shared.rungs)) for t in shared.rungs.trials(rung)]
+        finals = shared.rungs.finals()
+        if len(trials) + len(finals) == self._published:
+            return
+        self._published = len(trials) + len(finals)
+        self._metrics = self._measured()
+        goal, default = shared.rungs.goal, shared.start.point()
+        files = {
+            "trials.json": table(trials, finals, goal),
+            "pareto.png": plot(trials, default, goal),
+        }
+        for name, data in files.items():
+            self.attempt.store(name, data)
+        shared.states[JOURNAL] = shared.journal.dump()
+
+    def _progress(self, fraction: float) -> JobProgress:
+        """Progress of the job: by the time of the search, then by the final trainings done."""
+        budget, job = self.shared.budget, self.shared.job
+        done = max(self._published, 0)
+        if not self.shared.rungs.finals_scheduled():
+            left = self.shared.seconds_left()
+            percent = SEARCHED * (1 - left / budget.search_seconds)
+            eta_s = left + job.max_seconds - budget.search_seconds
+        else:
+            total = (job.finalists + 1) * job.final_seeds
+            finished = min(len(self.shared.rungs.finals()) + fraction, total)
+            percent = SEARCHED + (RETRAINED - SEARCHED) * finished / total
+            eta_s = budget.final_seconds * (total - finished) / budget.processes
+        return JobProgress(step=done, percent=round(percent, 2), eta_s=round(eta_s))
+
+    def _measured(self) -> dict[str, float]:
+        """Metrics of the job: the best candidate within the limits, and the default's KID."""
+        shared = self.shared
+        known = shared.rungs.best()
+        best = [trial for trial in known if shared.rungs.goal.holds(trial)]
+        metrics = {"trials": float(self._trained())}
+        if best:
+            metrics |= {
+                "best_kid": best[0].kid,
+                "best_latency_ms": best[0].latency_ms,
+                "best_parameters": float(best[0].parameters),
+            }
+        default = [trial for trial in known if trial.point == shared.start.point()]
+        if default and default[0].is_trained and default[0].error is None:
+            metrics["default_kid"] = default[0].kid
+        return metrics
+
+    def _trained(self) -> int:
+        """Number of candidates that were trained; the others exceed a limit."""
+        return sum(trial.is_trained for trial in self.shared.rungs.trials(0))
+
+    def _check_limits(self, trials: list[Trial]) -> None:
+        goal = self.shared.rungs.goal
+        built = [trial for trial in trials if trial.error is None]
+        if not goal.limits or not built or any(goal.holds(trial) for trial in built):
+            return
+        nearest = min(built, key=lambda trial: max(goal.excess(trial).values()))
+        raise LimitsNotMet(
+            f"no candidate keeps to {goal.limits}; the nearest has latency_ms"
+            f" {nearest.latency_ms:.2f} and parameters {nearest.parameters}: raise the limits, or"
+            " search for longer"
+        )
+
+    def _card_entry(self, finalists: list[Finalist]) -> dict[str, Json]:
+        """The `search` field of the model card."""
+        shared, default = self.shared, self.shared.start.point()
+        by_default = next((f for f in finalists if f.trials[0].point == default), None)
+        kid = finalists[0].kid
+        return {
+            "job": shared.job_id,
+            "strategy": shared.job.strategy,
+            "objectives": list(shared.rungs.goal.objectives),
+            "limits": {str(name): limit for name, limit in shared.rungs.goal.limits.items()},
+            "trials": self._trained(),
+            "too_large": len(shared.rungs.trials(0)) - self._trained(),
+            "seconds": round(sum(trial.seconds for trial in shared.rungs.best()), 1),
+            "rungs": list(shared.budget.rungs),
+            "final_images": shared.budget.final_images,
+            "extractor_sha256": digest(shared.photos.extractor),
+            "chosen_by": "mean kid_cnn of the final trainings against the held-out photos",
+            "kid": kid,
+            "default_kid": None if by_default is None else by_default.kid,
+            "is_default": finalists[0] is by_default,
+            "finalists": [
+                {
+                    "candidate": finalist.typical.candidate,
+                    "is_default": finalist is by_default,
+                    "kid": [trial.kid for trial in finalist.trials],
+                    "latency_ms": round(finalist.typical.latency_ms, 3),
+                    "parameters": finalist.typical.parameters,
+                    "images": finalist.typical.images,
+                }
+                for finalist in finalists
+            ],
+        }

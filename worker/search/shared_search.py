@@ -1,0 +1,185 @@
+"""Shared search: what the owner of a nas job and its helpers each open to train candidates.
+
+The trainings are in a study in Redis and the states in object storage; all processes use the same
+budget, which the first one measures.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from optuna.storages import JournalStorage
+
+from models.evaluation.evaluation import EvaluationSet
+from models.search.final_training import FinalConfig, train_finalists
+from models.search.search import SearchConfig, SearchProgress, search
+from models.search.search_space import EVERYTHING, Architecture, narrow
+from models.search.successive_halving import SuccessiveHalving
+from models.search.time_budget import (
+    KEEP,
+    Budget,
+    images_per_second,
+    plan,
+)
+from models.search.trials import Goal
+from worker.attempt.progress_reporter import ProgressReporter
+from worker.datasets.datasets import DatasetRecord, DatasetStore
+from worker.ledger.artifacts import search_folder
+from worker.queue.queue import JobQueue, connect
+from worker.schemas.requests import NasJob
+from worker.search.redis_journal import RedisJournal
+from worker.search.shared_states import SharedStates
+from worker.storage import ObjectExists, ObjectNotFound
+from worker.training.architectures import preset_architecture
+from worker.training.evaluation_photos import (
+    Judge,
+    load_photos,
+    prepare,
+    prepare_search,
+)
+
+JOURNAL = "journal.jsonl"  # copy of the journal in object storage, in case Redis is wiped
+REDIS_TIMEOUT_S = 60  # long: the study does not work without Redis
+WAIT_S = 0.5  # between two polls for something to train
+TOO_FEW = "the data set has too few photos for a search; upload more"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedSearch:
+    """This process's view of a search; `owner` is the name under which it claims trainings."""
+
+    job_id: str
+    job: NasJob
+    owner: str
+    jobs: JobQueue
+    reporter: ProgressReporter
+    dataset: DatasetRecord
+    judge: Judge
+    photos: EvaluationSet  # of the search, split from the training part
+    start: Architecture
+    budget: Budget
+    journal: RedisJournal
+    rungs: SuccessiveHalving
+    states: SharedStates
+    deadline: float  # of the search, by `time.monotonic` of this process
+
+    def candidates(self) -> Iterator[SearchProgress]:
+        """Train candidates while there are candidates and time."""
+        config = SearchConfig(
+            max_trials=self.job.max_trials,
+            max_seconds=self.seconds_left(),
+            rungs=self.budget.rungs,
+            keep=KEEP,
+        )
+        return search(self.rungs, self.states, self.start, self.photos, config, self.owner)
+
+    def finals(self) -> Iterator[SearchProgress]:
+        """Run final trainings while there are any."""
+        config = FinalConfig(
+            images=self.budget.final_images,
+            checkpoint_every_s=self.jobs.settings.checkpoint_every_s,
+        )
+        return train_finalists(
+            self.rungs, self.states, self.start, self.judge.photos, config, self.owner
+        )
+
+    def seconds_left(self) -> float:
+        """Remaining time of the search; 0 once it is over."""
+        return max(0.0, self.deadline - time.monotonic())
+
+    def is_alive(self, owner: str) -> bool:
+        """Whether the process that claims trainings as `owner` is alive."""
+        return owner == self.owner or self.jobs.leases.is_held(owner)
+
+    def close(self) -> None:
+        """Cancel pending helpers and delete the journal; the ledger deletes the stored states."""
+        self.jobs.remove_helpers(self.job_id)
+        self.journal.delete()
+
+
+def open_search(reporter: ProgressReporter, jobs: JobQueue, owner: str) -> SharedSearch:
+    """Open the search of the reporter's job: load the photos, agree on the budget, join the study.
+
+    Raises:
+        ValueError: the data set is too small to be searched on.
+    """
+    record, storage = reporter.attempt.record, jobs.ledger.storage
+    job = record.request
+    assert isinstance(job, NasJob)
+    dataset = DatasetStore(storage).fetch(job.dataset)
+    images = load_photos(storage, reporter, dataset, job.resolution)
+    training, judge = prepare(storage, reporter, dataset.id, images)
+    if judge is None:
+        raise ValueError(TOO_FEW)
+    photos = prepare_search(storage, reporter, dataset.id, training)
+    if photos is None:
+        raise ValueError(TOO_FEW)
+    start = preset_architecture(job, dataset, len(training.labels))
+    budget = _agreed_budget(job, reporter, jobs, start, photos)
+    states = SharedStates(storage, record.id)
+    assert jobs.settings.redis_url is not None
+    redis = connect(jobs.settings.redis_url, timeout_s=REDIS_TIMEOUT_S)
+    journal = RedisJournal(redis, f"vitrine:search:{record.id}")
+    journal.restore(states.get(JOURNAL, b""))
+    rungs = SuccessiveHalving(
+        "search", JournalStorage(journal), len(budget.rungs), goal_of(job), job.strategy, job.seed
+    )
+    # Earlier attempts and their helpers have used up a part of the time.
+    spent = sum(trial.seconds for trial in rungs.best()) / budget.processes
+    return SharedSearch(
+        job_id=record.id,
+        job=job,
+        owner=owner,
+        jobs=jobs,
+        reporter=reporter,
+        dataset=dataset,
+        judge=judge,
+        photos=photos,
+        start=start,
+        budget=budget,
+        journal=journal,
+        rungs=rungs,
+        states=states,
+        deadline=time.monotonic() + budget.search_seconds - spent,
+    )
+
+
+def goal_of(job: NasJob) -> Goal:
+    """The job's objectives, limits and search space as a `Goal`."""
+    limits = {each.metric: each.limit for each in job.objectives}
+    return Goal(
+        objectives=tuple(each.metric for each in job.objectives),
+        latency_ms=limits.get("latency_ms"),
+        parameters=limits.get("parameters"),
+        space=EVERYTHING if job.search_space is None else narrow(job.search_space),
+    )
+
+
+def _agreed_budget(
+    job: NasJob,
+    reporter: ProgressReporter,
+    jobs: JobQueue,
+    start: Architecture,
+    photos: EvaluationSet,
+) -> Budget:
+    """The budget of all trainings: the first process measures and stores it, the others read it."""
+    storage, key = jobs.ledger.storage, f"{search_folder(reporter.attempt.record.id)}/budget.json"
+    try:
+        return _read_budget(storage.read(key))
+    except ObjectNotFound:
+        steps = images_per_second(start, photos.training, job.max_seconds)
+        speed = reporter.run("measuring the speed", steps)
+    processes = max(1, min(job.parallel_trials, jobs.workers()))
+    finals = (job.finalists + 1) * job.final_seeds
+    budget = plan(speed, job.max_seconds, job.max_trials, finals, processes)
+    try:
+        storage.create(key, json.dumps(asdict(budget)).encode())
+    except ObjectExists:
+        return _read_budget(storage.read(key))
+    return budget
+
+
+def _read_budget(data: bytes) -> Budget:
+    fields = json.loads(data)
+    return Budget(**fields | {"rungs": tuple(fields["rungs"])})

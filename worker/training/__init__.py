@@ -1,0 +1,1 @@
+"""The train job: training, evaluation, curves and registration."""

@@ -1,0 +1,83 @@
+"""Registration of a trained generator: evaluated as it will be served, with its model card."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from models.card import Json, describe_model, sample_sheet
+from models.checkpoint import load_model, save_model
+from models.evaluation.evaluation import evaluate
+from models.training import training_log
+from models.training.state import TrainState
+from worker.attempt.attempt import Attempt
+from worker.attempt.progress_reporter import ProgressReporter
+from worker.datasets.datasets import DatasetRecord
+from worker.registry.model_versions import ModelCard, NewVersion
+from worker.registry.registry import Registry
+from worker.schemas.requests import GenerateJob
+from worker.training.curves import draw, event_file
+from worker.training.evaluation_photos import Judge
+
+EVENTS = "events.out.tfevents.vitrine"  # TensorBoard reads files named events.out.tfevents.*
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A finished training and what belongs to its model version."""
+
+    state: TrainState
+    lines: training_log.Lines
+    dataset: DatasetRecord
+    judge: Judge | None
+    search: dict[str, Json] | None = None  # how its architecture was found
+    files: Mapping[str, bytes] | None = None  # further files of the version
+
+
+def register(attempt: Attempt, reporter: ProgressReporter, trained: Trained) -> ModelCard:
+    """Evaluate the generator, store its files with the job, register it, set the job's alias."""
+    record = attempt.record
+    categories = tuple(trained.dataset.categories)
+    weights = save_model(trained.state.ema, categories)
+    served = load_model(weights).generator
+    files = dict(trained.files or {}) | {
+        "metrics.jsonl": training_log.dump(trained.lines),
+        "curves.png": draw(trained.lines),
+        EVENTS: event_file(trained.lines, record.created_at.timestamp()),
+    }
+    evaluation: dict[str, Json] | None = None
+    if trained.judge is not None:
+        steps = evaluate(served, trained.judge.photos)
+        report, files["neighbours.png"] = reporter.run("evaluating", steps)
+        evaluation = asdict(report)
+    sheet = sample_sheet(served, categories)
+    for name, data in {**files, "samples.png": sheet}.items():
+        attempt.store(name, data)
+    reporter.report("registering", record.progress, reporter.metrics)
+    card = describe_model(trained.state, categories, _data_summary(trained.dataset), evaluation)
+    if trained.search is not None:
+        card["search"] = trained.search
+    registry = Registry(attempt.ledger.storage)
+    attempt.check()
+    job = record.request
+    assert not isinstance(job, GenerateJob)
+    version = registry.register(
+        NewVersion(
+            name=job.model,
+            weights=weights,
+            samples_png=sheet,
+            origin=record.id,
+            card=card,
+            files=files,
+        )
+    )
+    if job.promote is not None:
+        registry.point(version.name, job.promote, version.version)
+    return version
+
+
+def _data_summary(record: DatasetRecord) -> dict[str, Json]:
+    return {
+        "dataset": record.id,
+        "name": record.name,
+        "images": record.images,
+        "fingerprint": record.fingerprint,
+    }

@@ -1,0 +1,1 @@
+"""Webhooks: delivery state, signatures, and the SSRF guard of their targets."""
