@@ -5,7 +5,7 @@ from typing import Annotated, BinaryIO
 
 from fastapi import APIRouter, Depends, File, Form, Path, Query, Response, UploadFile
 
-from app.dependencies import JSON, PNG, IdempotentIdDep, Limit, ServicesDep, require
+from app.dependencies import JSON, PNG, AbandonedDep, IdempotentIdDep, Limit, ServicesDep, require
 from app.errors import can_answer
 from app.schemas import Page
 from models.data.archive import ArchiveLimits
@@ -21,18 +21,25 @@ NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
 Cursor = Annotated[str | None, Query(pattern=r"^ds_[0-9a-z]{20}$", description="A `last_id`.")]
 
 
-@router.post("", status_code=201, responses=can_answer(409), dependencies=[JSON])
+@router.post(
+    "",
+    status_code=201,
+    responses=can_answer(409),
+    dependencies=[JSON],
+    form_limits={"max_files": 1, "max_fields": 8, "max_part_size": 4096},
+)
 def upload_dataset(
     file: Annotated[UploadFile, File(description="A zip with one folder of photos per category.")],
     services: ServicesDep,
     id_for: IdempotentIdDep,
+    abandoned: AbandonedDep,
     response: Response,
     name: Annotated[str, Form(min_length=1, max_length=100, pattern=NO_CONTROLS)] = "photos",
 ) -> DatasetRecord:
     """Validate and store a zip of photos. The report lists what was kept and what was not."""
     limits = ArchiveLimits(total_bytes=services.settings.max_dataset_bytes)
     dataset_id = id_for("ds", lambda: _digest(file.file) + name.encode())
-    record = services.uploads.add(file.file, name, limits, dataset_id)
+    record = services.uploads.add(file.file, name, limits, dataset_id, abandoned)
     response.headers["Location"] = f"/datasets/{record.id}"
     return record
 

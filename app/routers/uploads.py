@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Response
 from pydantic import Field
 
-from app.dependencies import JSON, ServicesDep, require
+from app.dependencies import JSON, AbandonedDep, ServicesDep, require
 from app.errors import can_answer
 from app.routers.datasets import NO_CONTROLS
 from app.schemas import Strict
@@ -41,12 +41,13 @@ def complete_direct_upload(
     upload_id: UploadIdPath,
     body: CompleteUpload,
     services: ServicesDep,
+    abandoned: AbandonedDep,
     response: Response,
 ) -> DatasetRecord:
     """Validate and store a sent zip, as `POST /datasets` does. A repeated call changes nothing."""
     limits = ArchiveLimits(total_bytes=services.settings.max_dataset_bytes)
     record = services.uploads.complete(
-        upload_id, body.name, limits, services.settings.max_upload_bytes
+        upload_id, body.name, limits, services.settings.max_upload_bytes, abandoned
     )
     response.headers["Location"] = f"/datasets/{record.id}"
     return record

@@ -66,6 +66,8 @@ class ArchiveLimits:
     categories: int = 1000
     total_bytes: int = 20 * 2**30  # unpacked
     member_bytes: int = 64 * 2**20  # unpacked; a larger member is skipped, not read
+    pixels: int = 30 * 10**9  # of all photos, as uploaded: 30,000 of one megapixel
+    photo_s: int = 10  # CPU time of decoding one photo; one that takes longer is skipped
     ratio: int = 100  # of unpacked to packed size, in members beyond RATIO_FREE_BYTES
     min_images: int = 10
     min_category_images: int = 2  # a category with fewer is dropped

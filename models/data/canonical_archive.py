@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.data.archive import ArchiveLimits
 from models.data.ingest import import_archive
-from models.data.photos import decode, fit_square
+from models.data.photos import decode_kept, fit_square
 from models.data.report import DatasetReport
 from models.imaging.contact_sheet import contact_sheet
 from models.imaging.encoding import encode
@@ -63,7 +63,7 @@ def label_of(name: str) -> int:
 
 def _thumbnail(content: bytes, tile: int) -> NDArray[np.uint8]:
     """The photo in a square of the tile's side, or of half or a quarter if it fits in that."""
-    image = decode(content)
+    image = decode_kept(content)
     side = tile
     while side % 2 == 0 and side // 2 >= max(image.size):
         side //= 2  # the contact sheet then repeats pixels, so that tiny photos are not blurred

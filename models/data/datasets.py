@@ -15,7 +15,7 @@ from torch import Tensor
 
 from models.data.canonical_archive import label_of
 from models.data.ingest import import_archive, map_ahead
-from models.data.photos import decode, fit_square
+from models.data.photos import decode_kept, fit_square
 from models.data.report import DatasetReport
 
 __all__ = [
@@ -79,7 +79,7 @@ def read_images(
 
     def fit(item: tuple[int, bytes]) -> tuple[int, NDArray[np.uint8]]:
         label, content = item
-        return label, fit_square(decode(content), resolution, channels=channels)
+        return label, fit_square(decode_kept(content), resolution, channels=channels)
 
     with zipfile.ZipFile(source) as archive:
         items = ((label_of(name), archive.read(name)) for name in archive.namelist())

@@ -4,6 +4,7 @@ The canonical zip holds `{category:03d}/{image:06d}.png` or `.jpg`, uncompressed
 """
 
 import hashlib
+import threading
 import zipfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,20 +22,17 @@ from models.data.archive import (
     open_archive,
     read_member,
 )
-from models.data.layout import (
-    Layout,
-    Member,
-    arrange,
-    list_members,
-)
+from models.data.formats import NAMED_FORMATS
+from models.data.layout import Member, arrange, list_folders, list_members
 from models.data.near_duplicates import NearDuplicateFinder
-from models.data.photos import CanonicalPhoto, ImageError, canonicalise
+from models.data.photos import CanonicalPhoto, ImageError, canonicalise, open_photo
 from models.data.report import (
     CategoryReport,
     DatasetReport,
     SkippedFile,
     SkipReason,
 )
+from models.data.report_warnings import category_warnings, layout_warnings, skip_warnings
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -43,8 +41,6 @@ MAX_SIDE = 512  # pixels; the longest side of a kept photo
 THREADS = 2
 AHEAD = 6  # photos being decoded or waiting for their turn; bounds memory
 LISTED_SKIPS = 100
-IMBALANCE_WARNING = 10  # times as many images in the largest category as in the smallest
-FEW_IMAGES_WARNING = 50  # per category
 
 
 @dataclass(kw_only=True)
@@ -55,7 +51,7 @@ class _Tally:
     skipped: list[SkippedFile] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     digests: set[bytes] = field(default_factory=set)
-    sides: list[int] = field(default_factory=list)
+    sides: list[tuple[int, int]] = field(default_factory=list)  # the shorter, the longer
     warnings: list[str] = field(default_factory=list)
     looks: NearDuplicateFinder = field(default_factory=NearDuplicateFinder)
     grey: bool = True
@@ -87,7 +83,7 @@ class _Tally:
             name = f"{len(self.categories):03d}/{images:06d}.{photo.suffix}"
             target.writestr(zipfile.ZipInfo(name), photo.data)  # dated 1980, stored
             self.fingerprint.update(f"{name} {len(photo.data)}\n".encode() + photo.data)
-            self.sides.append(photo.sides[1])
+            self.sides.append(photo.sides)
             self.grey &= photo.grey
             self.looks.add(shown, photo.perceptual_hash, len(self.categories))
             images += 1
@@ -107,33 +103,45 @@ class _Tally:
         """The result, once all categories are written."""
         images = [category.images for category in self.categories]
         imbalance = max(images) / min(images)
-        if imbalance > IMBALANCE_WARNING:
-            self.warnings.append(
-                f"The largest category has {imbalance:.0f} times the smallest's images."
-            )
-        few = [
-            category.name for category in self.categories if category.images < FEW_IMAGES_WARNING
-        ]
-        if few:
-            names = ", ".join(few[:10]) + (", ..." if len(few) > 10 else "")
-            self.warnings.append(f"Fewer than {FEW_IMAGES_WARNING} images in: {names}.")
+        self.warnings += category_warnings(self.categories, imbalance)
+        self.warnings += skip_warnings(self.counts, self.skipped, sum(images))
         near_duplicates, pairs, warning = self.looks.compare()
         self.warnings += warning
+        shorter, longer = zip(*self.sides, strict=True)
         return DatasetReport(
             categories=tuple(self.categories),
             images=sum(images),
             grey=self.grey,
             skipped=tuple(self.skipped),
             skipped_counts=dict(sorted(self.counts.items())),
-            smallest_side=min(self.sides),
-            median_side=int(np.median(self.sides)),
-            largest_side=max(self.sides),
+            smallest_side=min(shorter),
+            median_side=int(np.median(longer)),
+            largest_side=max(longer),
             imbalance=round(imbalance, 3),
             fingerprint=self.fingerprint.hexdigest(),
             warnings=tuple(self.warnings),
             near_duplicates=near_duplicates,
             near_duplicate_pairs=pairs,
         )
+
+
+class _PixelBudget:
+    """Counts the pixels that an upload's photos decode to, over all threads."""
+
+    def __init__(self, limits: ArchiveLimits) -> None:
+        self.limits = limits
+        self._spent = 0
+        self._lock = threading.Lock()
+
+    def spend(self, pixels: int) -> None:
+        """Count a photo before it is decoded; raises DatasetError if the upload has too many."""
+        with self._lock:
+            self._spent += pixels
+            if self._spent > self.limits.pixels:
+                raise DatasetError(
+                    "too_large",
+                    f"Shrink the photos: a zip may hold at most {self.limits.pixels:,} pixels.",
+                )
 
 
 def import_archive(source: IO[bytes], target: IO[bytes], limits: ArchiveLimits) -> DatasetReport:
@@ -146,10 +154,13 @@ def import_archive(source: IO[bytes], target: IO[bytes], limits: ArchiveLimits) 
     """
     tally = _Tally()
     with open_archive(source, limits) as archive, zipfile.ZipFile(target, "w") as canonical:
-        layout = arrange(list_members(archive), limits)
-        _note_leftovers(layout, tally)
+        layout = arrange(list_members(archive), limits, list_folders(archive))
+        tally.warnings += layout_warnings(layout)
+        for member in layout.outside:
+            tally.skip(member, "outside_category")
+        budget = _PixelBudget(limits)
         for name, members in layout.categories.items():
-            photos = tally.unique(_load_photos(archive, members, limits))
+            photos = tally.unique(_load_photos(archive, members, budget))
             first = list(islice(photos, limits.min_category_images))
             if len(first) < limits.min_category_images:
                 tally.drop(name, first)
@@ -159,8 +170,8 @@ def import_archive(source: IO[bytes], target: IO[bytes], limits: ArchiveLimits) 
     if sum(category.images for category in tally.categories) < limits.min_images:
         raise DatasetError(
             "too_few_images",
-            f"Add photos: a data set needs {limits.min_images} usable PNG, JPEG or WebP files, "
-            f"in categories of at least {limits.min_category_images}.",
+            f"Add photos: a data set needs {limits.min_images} usable photos "
+            f"({NAMED_FORMATS}), in categories of at least {limits.min_category_images}.",
         )
     return tally.report()
 
@@ -178,7 +189,7 @@ def map_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iter
 
 
 def _load_photos(
-    archive: zipfile.ZipFile, members: Sequence[Member], limits: ArchiveLimits
+    archive: zipfile.ZipFile, members: Sequence[Member], budget: _PixelBudget
 ) -> Iterator[tuple[Member, CanonicalPhoto | SkipReason]]:
     """Each member with its photo or what is wrong with it, in order."""
 
@@ -188,9 +199,10 @@ def _load_photos(
         member, content = item
         if isinstance(content, str):
             return member, content
-        return member, _convert(member, content, limits)
+        return member, _convert(member, content, budget)
 
-    return map_ahead(convert, ((member, _read(archive, member, limits)) for member in members))
+    contents = ((member, _read(archive, member, budget.limits)) for member in members)
+    return map_ahead(convert, contents)
 
 
 def _read(archive: zipfile.ZipFile, member: Member, limits: ArchiveLimits) -> bytes | SkipReason:
@@ -202,19 +214,13 @@ def _read(archive: zipfile.ZipFile, member: Member, limits: ArchiveLimits) -> by
         return "corrupt"
 
 
-def _convert(member: Member, content: bytes, limits: ArchiveLimits) -> CanonicalPhoto | SkipReason:
+def _convert(member: Member, content: bytes, budget: _PixelBudget) -> CanonicalPhoto | SkipReason:
     try:
-        photo = canonicalise(content, MAX_SIDE)
+        opened = open_photo(content, within_s=budget.limits.photo_s)
+        budget.spend(opened.width * opened.height)
+        photo = canonicalise(opened, MAX_SIDE)
     except ImageError as error:
         if error.kind == "corrupt" and not member.is_named_image:
             return "not_an_image"
         return error.kind
-    return photo if photo.sides[0] >= limits.min_side else "too_small"
-
-
-def _note_leftovers(layout: Layout, tally: _Tally) -> None:
-    """Report the files outside categories."""
-    for member in layout.outside:
-        tally.skip(member, "outside_category")
-    if layout.has_attributes:
-        tally.warnings.append("attributes.csv is not used yet; it was ignored.")
+    return photo if photo.sides[0] >= budget.limits.min_side else "too_small"

@@ -1,6 +1,6 @@
 """Archive layout: assigns the files of an uploaded zip to categories, one folder per category.
 
-Also accepted: one wrapping folder, deeper folders inside a category, an `attributes.csv`, and the
+Also accepted: wrapping folders, deeper folders inside a category, an `attributes.csv`, and the
 junk files that operating systems add.
 """
 
@@ -15,12 +15,16 @@ from models.data.archive import (
     nested_archive,
     printable,
 )
+from models.data.formats import SUFFIXES
 
 FLAG_UTF8 = 0x800
 MAX_NAME = 100  # characters of a category's name
+MAX_DEPTH = 32  # folders around a file; more make little data slow to sort
+MAX_SHOWN = 200  # characters of a path in a report
 JOINERS = "\u200c\u200d"  # invisible, but Persian words and many emoji need them
 ARCHIVE_SUFFIXES = (".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".jar")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+Path = tuple[str, ...]  # folders, then the file's name; NFC
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,17 +32,17 @@ class Member:
     """One file in the archive."""
 
     info: ZipInfo
-    path: tuple[str, ...]  # folders, then the file's name
+    path: Path
 
     @property
     def name(self) -> str:
-        """The path for display: printable, at most 200 characters."""
-        return printable("/".join(self.path))[:200]
+        """The path for display: printable, at most MAX_SHOWN characters."""
+        return printable("/".join(self.path))[:MAX_SHOWN]
 
     @property
     def is_named_image(self) -> bool:
         """Whether the suffix is that of an accepted image format; only the content decides."""
-        return self.path[-1].lower().endswith(IMAGE_SUFFIXES)
+        return self.path[-1].lower().endswith(SUFFIXES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,18 +52,21 @@ class Layout:
     categories: dict[str, list[Member]]  # by cleaned name, in code-point order
     outside: list[Member]
     has_attributes: bool
+    depth: int  # how many folders wrap the categories
+    empty: tuple[str, ...]  # folders without a file, for display
 
 
 def list_members(archive: ZipFile) -> list[Member]:
     """The files of a checked archive, by path, without junk.
 
     Raises:
-        DatasetError: two files have the same name, or a file is an archive itself.
+        DatasetError: two files have the same name, a file is an archive itself, or folders are
+            nested too deep.
     """
     members: dict[tuple[str, ...], Member] = {}
     for info in archive.infolist():
-        path = tuple(part for part in _decode_name(info).split("/") if part not in ("", "."))
-        if info.is_dir() or not path or any(_is_junk(part) for part in path):
+        path = _path(info)
+        if info.is_dir() or not path:
             continue
         if path in members:
             raise DatasetError("duplicate_names", "Give every file its own name; two share one.")
@@ -69,32 +76,44 @@ def list_members(archive: ZipFile) -> list[Member]:
     return [members[path] for path in sorted(members)]
 
 
-def arrange(members: Sequence[Member], limits: ArchiveLimits) -> Layout:
-    """Group files by category.
+def list_folders(archive: ZipFile) -> list[Path]:
+    """The folders that a checked archive names, without junk; it need not name any."""
+    return sorted({_path(info) for info in archive.infolist() if info.is_dir()} - {()})
+
+
+def arrange(
+    members: Sequence[Member], limits: ArchiveLimits, folders: Sequence[Path] = ()
+) -> Layout:
+    """Group files by category; `folders` are those that the archive names.
 
     Raises:
         DatasetError: there is no folder, there are too many, or two names look the same.
     """
     if not members:
         raise DatasetError("empty_archive", "The zip is empty: add one folder per category.")
-    depth = 1 if _is_wrapped(members) else 0
-    folders: dict[str, list[Member]] = {}
+    depth = _wrapper_depth(members)
+    groups: dict[str, list[Member]] = {}
     outside: list[Member] = []
     for member in members:
         if len(member.path) < depth + 2:
             outside.append(member)
         else:
-            folders.setdefault(member.path[depth], []).append(member)
-    if not folders:
+            groups.setdefault(member.path[depth], []).append(member)
+    if not groups:
         raise DatasetError("no_categories", "Put the photos into one folder per category.")
-    if len(folders) > limits.categories:
+    if len(groups) > limits.categories:
         raise DatasetError("too_many_categories", f"Use at most {limits.categories} folders.")
-    categories = {clean_name(folder): folders[folder] for folder in sorted(folders, key=clean_name)}
-    if len(categories) < len(folders):
+    categories = {clean_name(folder): groups[folder] for folder in sorted(groups, key=clean_name)}
+    if len(categories) < len(groups):
         raise DatasetError("duplicate_names", "Rename the folders: two names look the same.")
     others = [member for member in outside if member.path[-1].lower() != "attributes.csv"]
-    has_attributes = len(others) < len(outside)
-    return Layout(categories=categories, outside=others, has_attributes=has_attributes)
+    return Layout(
+        categories=categories,
+        outside=others,
+        has_attributes=len(others) < len(outside),
+        depth=depth,
+        empty=_empty(folders, members),
+    )
 
 
 def clean_name(folder: str) -> str:
@@ -111,13 +130,40 @@ def clean_name(folder: str) -> str:
     return name
 
 
-def _is_wrapped(members: Sequence[Member]) -> bool:
-    """Whether the category folders are inside one common folder, which then holds no photo."""
-    inside = [member for member in members if len(member.path) > 1]
-    if len({member.path[0] for member in inside}) != 1:
+def _wrapper_depth(members: Sequence[Member]) -> int:
+    """How many folders, one inside the other, wrap the folders of the categories."""
+    depth = 0
+    while _is_wrapped(members, depth):
+        depth += 1
+    return depth
+
+
+def _is_wrapped(members: Sequence[Member], depth: int) -> bool:
+    """Whether all folders at this depth are one, with further folders and no photo of its own."""
+    inside = [member for member in members if len(member.path) > depth + 1]
+    if len({member.path[depth] for member in inside}) != 1:
         return False
-    direct = [member for member in inside if len(member.path) == 2]
+    direct = [member for member in inside if len(member.path) == depth + 2]
     return len(direct) < len(inside) and not any(member.is_named_image for member in direct)
+
+
+def _empty(folders: Sequence[Path], members: Sequence[Member]) -> tuple[str, ...]:
+    """The folders without a file, for display; not those inside another one of them."""
+    if not folders:
+        return ()
+    filled = {member.path[:end] for member in members for end in range(len(member.path))}
+    empty = {folder for folder in folders if folder not in filled}
+    outer = sorted(folder for folder in empty if folder[:-1] not in empty)
+    return tuple(printable("/".join(folder))[:MAX_SHOWN] for folder in outer)
+
+
+def _path(info: ZipInfo) -> Path:
+    """Folders and name of a member, NFC; empty for the junk that operating systems add."""
+    name = unicodedata.normalize("NFC", _decode_name(info))
+    path = tuple(part for part in name.split("/") if part not in ("", "."))
+    if len(path) > MAX_DEPTH + 1:
+        raise DatasetError("unsafe_path", f"Nest folders at most {MAX_DEPTH} deep.")
+    return () if any(_is_junk(part) for part in path) else path
 
 
 def _decode_name(info: ZipInfo) -> str:

@@ -8,7 +8,6 @@ import io
 import struct
 import threading
 import warnings
-import zlib
 from contextlib import nullcontext
 from dataclasses import dataclass
 from math import ceil
@@ -16,40 +15,37 @@ from typing import IO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms
+from PIL import Image
 
+from models.data.formats import (
+    DECODER_ERRORS,
+    KEPT_FORMATS,
+    LOSSLESS_FORMATS,
+    NAMED_FORMATS,
+    UPLOAD_FORMATS,
+    TooSlow,
+    is_foreign,
+    open_image,
+)
 from models.data.near_duplicates import perceptual_hash
+from models.data.normalisation import ORIENTATIONS, orientation_of, over_white, simplify, to_srgb
 
-ImageErrorKind = Literal["corrupt", "too_large", "unsupported"]
+ImageErrorKind = Literal["corrupt", "too_large", "too_slow", "unsupported"]
 
 MAX_PIXELS = 50_000_000
 LARGE_PIXELS = 4_000_000  # photos above this are decoded one at a time, to bound memory
 PADDED_SIDES = 4  # a photo at most this much smaller than its square is padded, not resampled
+WIDE_MODES = ("I", "F")  # 32 bits a pixel
+DECODE_S = 10.0  # CPU time of reading one photo; one of MAX_PIXELS takes up to 4 s
 PNG_LEVEL = 3
 JPEG_QUALITY = 95  # of kept photos, without chroma subsampling
-ORIENTATIONS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 ERROR_MESSAGES: dict[ImageErrorKind, str] = {
     "corrupt": "The image is damaged or incomplete.",
     "too_large": f"The image has more than {MAX_PIXELS:,} pixels.",
-    "unsupported": "The image is not a PNG, JPEG or WebP file.",
+    "too_slow": "The image takes too long to decode.",
+    "unsupported": f"The image is not a {NAMED_FORMATS} file of 8 or 16 bits.",
 }
-FOREIGN_MAGIC = (b"GIF8", b"II*\0", b"MM\0*", b"BM", b"%!PS", b"8BPS", b"\xc5\xd0\xd3\xc6", b"%PDF")
-# Errors of Pillow's parsers on malformed bytes; `OSError` is no I/O error: bytes are in memory.
-DECODER_ERRORS = (
-    *(OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError),
-    AssertionError,
-    *(struct.error, zlib.error, UserWarning),
-)
 
-SRGB = ImageCms.createProfile("sRGB")
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 _large_image = threading.Lock()
 
@@ -83,44 +79,64 @@ class CanonicalPhoto:
     grey: bool
 
 
-def decode(data: bytes | IO[bytes], *, max_side: int | None = None) -> Image.Image:
+def decode(
+    data: bytes | IO[bytes], *, max_side: int | None = None, within_s: float = DECODE_S
+) -> Image.Image:
     """The upright sRGB (or L) photo in untrusted bytes, shrunk to `max_side`; see `decode_photo`.
 
     Raises:
         ImageError: not a photo that we accept; the message never quotes the decoder.
     """
-    return decode_photo(data, max_side=max_side).image
-
-
-def decode_photo(data: bytes | IO[bytes], *, max_side: int | None = None) -> Photo:
-    """Decode PNG, JPEG or WebP by content, first frame only, alpha composited over white."""
     content = data if isinstance(data, bytes) else data.read()
-    opened = _open(content)
-    size, lossless = opened.size, opened.format == "PNG"
+    opened = open_photo(content, UPLOAD_FORMATS, within_s)
+    return decode_photo(opened, max_side=max_side).image
+
+
+def decode_kept(content: bytes) -> Image.Image:
+    """The photo in bytes that `canonicalise` wrote: the decoders of other formats stay closed."""
+    return decode_photo(open_photo(content, KEPT_FORMATS)).image
+
+
+def decode_photo(opened: Image.Image, *, max_side: int | None = None) -> Photo:
+    """Decode an opened photo, first frame only, alpha composited over white.
+
+    Raises:
+        ImageError: it is damaged, or decoding it takes too long.
+    """
+    size, lossless = opened.size, opened.format in LOSSLESS_FORMATS
     with _large_image if size[0] * size[1] > LARGE_PIXELS else nullcontext():
         try:
             image = _load(opened, max_side)
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            raise ImageError("too_large") from error
+        except TooSlow as error:
+            raise ImageError("too_slow") from error
         except DECODER_ERRORS as error:
             raise ImageError("corrupt") from error
     return Photo(image=image, size=size, lossless=lossless)
 
 
-def _open(content: bytes) -> Image.Image:
+def open_photo(
+    content: bytes, formats: tuple[str, ...] = UPLOAD_FORMATS, within_s: float = DECODE_S
+) -> Image.Image:
+    """Open a photo by content, without decoding its pixels; it may be read for `within_s`.
+
+    Raises:
+        ImageError: not a photo that we accept; the message never quotes the decoder.
+    """
     try:
-        opened = Image.open(io.BytesIO(content), formats=["PNG", "JPEG", "WEBP"])
+        opened = open_image(content, formats, within_s)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ImageError("too_large") from error
+    except TooSlow as error:
+        raise ImageError("too_slow") from error
     except DECODER_ERRORS as error:
-        raise ImageError("unsupported" if _is_foreign(content) else "corrupt") from error
+        raise ImageError("unsupported" if is_foreign(content) else "corrupt") from error
     if opened.width * opened.height > MAX_PIXELS:
         raise ImageError("too_large")
+    if opened.mode in WIDE_MODES:
+        raise ImageError("unsupported")
     return opened
-
-
-def _is_foreign(content: bytes) -> bool:
-    """Whether the bytes begin like an image format that we do not accept."""
-    head = content[:512].lower()
-    return content.startswith(FOREIGN_MAGIC) or b"<svg" in head or content[4:8] == b"ftyp"
 
 
 def _load(opened: Image.Image, max_side: int | None) -> Image.Image:
@@ -129,60 +145,16 @@ def _load(opened: Image.Image, max_side: int | None) -> Image.Image:
         scale = 2 * max_side / max(opened.size)  # draft: libjpeg's own shrinking, at 8x the speed
         opened.draft(None, (ceil(opened.width * scale), ceil(opened.height * scale)))
     opened.load()
-    profile, orientation = opened.info.get("icc_profile"), _orientation(opened)
-    image = _simplify(opened)
+    profile, orientation = opened.info.get("icc_profile"), orientation_of(opened)
+    image = simplify(opened)
     if max_side:
         image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    image = _to_srgb(_over_white(image), profile)
+    image = to_srgb(over_white(image), profile)
     method = ORIENTATIONS.get(orientation)
     # A copy, because the opened image keeps the file's metadata.
     image = image.copy() if method is None else image.transpose(method)
     image.info = {}
     return image
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except DECODER_ERRORS:
-        return 1  # broken EXIF data is ignored
-
-
-def _simplify(image: Image.Image) -> Image.Image:
-    """Any mode to L, LA, RGB, RGBA or CMYK; 16-bit grey is scaled to 8 bits, not clipped."""
-    if image.mode.startswith("I"):
-        wide = np.asarray(image, dtype=np.uint16)
-        # wide / 257, rounded; the bound keeps the sum within 16 bits.
-        return Image.fromarray(((np.minimum(wide, 65407) + 128) // 257).astype(np.uint8))
-    transparent = image.has_transparency_data
-    if image.mode in ("1", "L", "LA", "La"):
-        mode = "LA" if transparent else "L"
-    else:
-        mode = "RGBA" if transparent else "RGB"
-    return image if image.mode in (mode, "CMYK") else image.convert(mode)  # no copy of large ones
-
-
-def _over_white(image: Image.Image) -> Image.Image:
-    if image.mode not in ("LA", "RGBA"):
-        return image
-    white = Image.new(image.mode, image.size, "white")
-    white.paste(image, mask=image.getchannel("A"))
-    return white.convert(image.mode.removesuffix("A"))
-
-
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Convert colours by a valid ICC profile that is not sRGB; else they count as sRGB."""
-    if image.mode == "L":
-        return image
-    if profile and b"sRGB" not in profile and "sRGB".encode("utf-16-be") not in profile:
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            converted = ImageCms.profileToProfile(image, source, SRGB, outputMode="RGB")
-        except (ImageCms.PyCMSError, *DECODER_ERRORS):
-            converted = None
-        if converted is not None:
-            return converted
-    return image.convert("RGB")
 
 
 def fit_square(image: Image.Image, resolution: int, *, channels: int) -> NDArray[np.uint8]:
@@ -205,13 +177,13 @@ def fit_square(image: Image.Image, resolution: int, *, channels: int) -> NDArray
     return square
 
 
-def canonicalise(data: bytes, max_side: int) -> CanonicalPhoto:
-    """Decode an upload and re-encode it, at most `max_side` pixels long, grey if its pixels are.
+def canonicalise(opened: Image.Image, max_side: int) -> CanonicalPhoto:
+    """Decode an opened photo and re-encode it, at most `max_side` pixels long, grey if it is.
 
     Raises:
-        ImageError: not a photo that we accept.
+        ImageError: it is damaged, or decoding it takes too long.
     """
-    photo = decode_photo(data, max_side=max_side)
+    photo = decode_photo(opened, max_side=max_side)
     image = photo.image.convert("L") if _is_grey(photo.image) else photo.image
     file = io.BytesIO()
     if photo.lossless:

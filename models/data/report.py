@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal, TypeAlias
 
-ContentFault = Literal["corrupt", "unsupported", "too_small", "too_large", "not_an_image"]
+ContentFault = Literal[
+    "corrupt", "unsupported", "too_small", "too_large", "too_slow", "not_an_image"
+]
 SkipReason = Literal[ContentFault, "duplicate", "outside_category"]
 Json: TypeAlias = "list[Json] | dict[str, Json] | str | bool | int | float | None"
 
@@ -37,16 +39,16 @@ class NearDuplicatePair:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetReport:
-    """Contents of an upload; sides are the longer ones of the uploaded photos, in pixels."""
+    """Contents of an upload; sides are those of the uploaded photos, in pixels."""
 
     categories: tuple[CategoryReport, ...]
     images: int
     grey: bool  # all images are
     skipped: tuple[SkippedFile, ...]  # the first of them
     skipped_counts: dict[str, int]  # of all, by reason
-    smallest_side: int
-    median_side: int
-    largest_side: int
+    smallest_side: int  # the shortest of any photo
+    median_side: int  # of the photos' longer sides
+    largest_side: int  # the longest of any photo
     imbalance: float  # largest category / smallest
     fingerprint: str  # SHA-256 of the canonical photos and category names
     warnings: tuple[str, ...]

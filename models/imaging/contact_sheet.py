@@ -5,6 +5,7 @@ uint8 [0, 255].
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -13,6 +14,8 @@ from models.imaging.pixels import Pixels, to_image, to_pixels
 PAPER, INK = (255, 255, 255), (64, 64, 64)  # a contact sheet's background and its text
 MAX_LABEL_TILES = 3  # a longer label is cut, with an ellipsis
 FONT_SIZES = (11, 28)  # smallest and largest, in pixels
+FONT = Path(__file__).parent / "fonts" / "labels.woff2"  # its README.md lists the scripts
+JOINERS = "\u200c\u200d"  # invisible; they shape Persian and Indian words
 
 
 def contact_sheet(
@@ -27,7 +30,7 @@ def contact_sheet(
     if labels is not None and len(labels) != len(rows):
         raise ValueError(f"{len(labels)} labels for {len(rows)} rows")
     gap = max(2, tile // 16)
-    font = ImageFont.load_default(min(max(tile // 4, FONT_SIZES[0]), FONT_SIZES[1]))
+    font = label_font(min(max(tile // 4, FONT_SIZES[0]), FONT_SIZES[1]))
     texts = [_ellipsise(label, font, MAX_LABEL_TILES * tile) for label in labels or ()]
     # The label column, with a margin of two gaps on either side of the text.
     indent = max((round(font.getlength(text)) + 3 * gap for text in texts), default=0)
@@ -45,6 +48,11 @@ def contact_sheet(
     return to_pixels(sheet)
 
 
+def label_font(size: int) -> ImageFont.FreeTypeFont:
+    """The font of labels, for the scripts that shops write; `size` in pixels."""
+    return ImageFont.truetype(FONT, size)
+
+
 def _tile(pixels: Pixels, side: int) -> Image.Image:
     """The image scaled to `side`: pixels are repeated if it is a multiple, else Lanczos."""
     image = to_image(pixels)
@@ -54,9 +62,9 @@ def _tile(pixels: Pixels, side: int) -> Image.Image:
     )
 
 
-def _ellipsise(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
+def _ellipsise(label: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     """`label` on one line, cut to `width` pixels; what the font cannot draw becomes a box."""
-    text = "".join(c if c.isprintable() else " " for c in label[:200]).strip()
+    text = "".join(c if c.isprintable() or c in JOINERS else " " for c in label[:200]).strip()
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"{text}…") > width:

@@ -19,6 +19,8 @@ WIDTHS: dict[Preset, int] = {"fast": 24, "balanced": 32, "best": 64}
 # Weight of the gradient penalties, larger for more pixels. That for 128 px has not been measured.
 GAMMAS: dict[Resolution, float] = {28: 0.2, 32: 0.2, 64: 0.3, 128: 1.0}
 
+BATCH = 32  # photos a step, of as many as there are
+
 ANNEAL_IMAGES = 1_000_000  # fewer where the training is shorter
 # With fewer photos the discriminator overfits unless they are augmented. It does so late, and
 # augmentation from the beginning slows a training more than anything else here: p grows from 0.
@@ -47,7 +49,7 @@ def preset_recipe(resolution: Resolution, photos: int, **changes: Any) -> TrainC
         "loss": "relativistic",
         "gamma": GAMMAS[resolution],
         "penalty_every": 16,
-        "batch_size": 32,
+        "batch_size": min(BATCH, photos),
         # Six times R3GAN's. From 2e-4 up each doubling was better; 2e-3 fails at 64 px.
         "lr": 1.2e-3,
         "lr_end": 3e-4,

@@ -7,8 +7,8 @@ from functools import cache
 
 from tests.models.pictures import noise, saved, two_tone
 
-FORMATS = ("png", "jpeg", "webp")
-FOREIGN = ("gif", "tiff", "bmp", "eps", "avif", "ico", "ppm", "tga", "pcx", "im")
+FORMATS = ("png", "jpeg", "webp", "heif", "avif", "gif", "tiff", "bmp")
+FOREIGN = ("jpeg2000", "eps", "ico", "ppm", "tga", "pcx", "sgi")
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -16,9 +16,9 @@ PNG = b"\x89PNG\r\n\x1a\n"
 def sound_pictures() -> dict[str, bytes]:
     """Files of an upload that is accepted, by name."""
     return {
-        f"{category}/{n}.{FORMATS[n % 3]}": saved(noise(10 * k + n, (24, 20)), FORMATS[n % 3])
+        f"{category}/{n}.{name}": saved(noise(10 * k + n, (24, 20)), name)
         for k, category in enumerate(("hat", "shoes"))
-        for n in range(6)
+        for n, name in enumerate(FORMATS)
     }
 
 

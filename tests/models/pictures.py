@@ -2,11 +2,15 @@
 
 import io
 import itertools
+import random
 import zipfile
 from collections.abc import Mapping
 
 import numpy as np
+import pillow_heif
 from PIL import Image
+
+pillow_heif.register_heif_opener()  # also what writes HEIC
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
 
@@ -16,6 +20,14 @@ def saved(image: Image.Image, image_format: str = "png", **options: object) -> b
     file = io.BytesIO()
     image.save(file, image_format, **options)
     return file.getvalue()
+
+
+def many_exif_segments() -> bytes:
+    """A JPEG whose metadata takes minutes to read: Pillow joins Exif segments one by one."""
+    photo = saved(two_tone(), "jpeg")
+    head, filler = b"\xff\xe1" + (2000).to_bytes(2, "big") + b"Exif\0\0", random.Random(0)
+    segments = (head + filler.randbytes(92) + bytes(1900) for _ in range(30_000))
+    return photo[:2] + b"".join(segments) + photo[2:]
 
 
 def two_tone(mode: str = "RGB", size: tuple[int, int] = (32, 16)) -> Image.Image:

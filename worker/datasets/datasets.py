@@ -4,22 +4,26 @@ The record is stored last, so an interrupted upload never becomes a visible data
 """
 
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from models.data.archive import ArchiveLimits
 from models.data.canonical_archive import Imported, import_photos
 from models.data.report import DatasetReport
 from models.data.split import SEARCHED, held_out_sizes
+from worker import damage
+from worker.datasets.import_slot import Abandoned, wanted
 from worker.ledger.records import Records
-from worker.schemas.jobs import new_id, now
+from worker.revision_chain import RecordDamaged
+from worker.schemas.jobs import is_id, new_id, now
 from worker.schemas.requests import DatasetId, GenerateJob
 from worker.storage import ObjectExists, ObjectNotFound, Storage
 
-ImportPhotos = Callable[[BinaryIO, BinaryIO, ArchiveLimits], Imported]
+ImportPhotos = Callable[[BinaryIO, BinaryIO, ArchiveLimits, Abandoned], Imported]
 
 
 class DatasetNotFound(LookupError):
@@ -65,6 +69,12 @@ class DatasetRecord(BaseModel):
         return [size - out for size, out in zip(sizes, held_out_sizes(sizes), strict=True)]
 
 
+def _import_here(
+    source: BinaryIO, target: BinaryIO, limits: ArchiveLimits, _abandoned: Abandoned
+) -> Imported:
+    return import_photos(source, target, limits)
+
+
 class DatasetStore:
     """The data sets in one object store.
 
@@ -72,7 +82,7 @@ class DatasetStore:
     a child process; the default runs in this process, for files of our own.
     """
 
-    def __init__(self, storage: Storage, importing: ImportPhotos = import_photos) -> None:
+    def __init__(self, storage: Storage, importing: ImportPhotos = _import_here) -> None:
         self.storage = storage
         self._import = importing
 
@@ -82,19 +92,21 @@ class DatasetStore:
         name: str,
         limits: ArchiveLimits,
         dataset_id: DatasetId | None = None,
+        abandoned: Abandoned = wanted,
     ) -> DatasetRecord:
         """Validate an uploaded zip and store its photos; durable when this returns.
 
         If there is a data set with this id already, it is returned and nothing is stored.
 
         Raises:
+            ImportAbandoned: nobody waits for it any more; nothing is stored.
             DatasetError: the zip is invalid; the message says how to fix it.
         """
         if dataset_id is not None and self.exists(dataset_id):
             return self.fetch(dataset_id)
         dataset_id = dataset_id or new_id("ds")
         with tempfile.TemporaryFile() as canonical:
-            imported = self._import(source, canonical, limits)
+            imported = self._import(source, canonical, limits, abandoned)
             record = _record(dataset_id, name, imported.report)
             self.storage.put(f"datasets/{dataset_id}/images.zip", canonical)
         self.storage.put(f"datasets/{dataset_id}/preview.png", imported.preview_png)
@@ -113,18 +125,27 @@ class DatasetStore:
 
         Raises:
             DatasetNotFound: no such data set.
+            RecordDamaged: its record cannot be read.
         """
+        key = _record_key(dataset_id)
         try:
-            return DatasetRecord.model_validate_json(self.storage.read(_record_key(dataset_id)))
+            return DatasetRecord.model_validate_json(self.storage.read(key))
         except ObjectNotFound as error:
             raise DatasetNotFound(f"no data set {dataset_id}") from error
+        except ValidationError as error:
+            damage.report(self.storage, "dataset", key)
+            raise RecordDamaged(f"the record of {dataset_id} is damaged") from error
 
     def page(self, limit: int, after: str | None) -> tuple[list[DatasetRecord], bool]:
-        """Up to `limit` data sets older than the id `after`, newest first; whether more follow."""
-        ids = [name for name in self.storage.folders("datasets") if after is None or name < after]
+        """Up to `limit` data sets older than the id `after`, newest first; whether more follow.
+
+        Damaged ones are left out.
+        """
+        names = self.storage.folders("datasets")
+        ids = [name for name in names if is_id("ds", name) and (after is None or name < after)]
         found: list[DatasetRecord] = []
         for dataset_id in sorted(ids, reverse=True):
-            if self.exists(dataset_id):
+            with suppress(DatasetNotFound, RecordDamaged):
                 found.append(self.fetch(dataset_id))
             if len(found) > limit:
                 return found[:limit], True
@@ -137,7 +158,8 @@ class DatasetStore:
             DatasetNotFound: no such data set.
             DatasetInUse: a job that has not ended uses it.
         """
-        self.fetch(dataset_id)
+        if not self.exists(dataset_id):  # a damaged one can be deleted
+            raise DatasetNotFound(f"no data set {dataset_id}")
         for job in records.marked_open():
             if isinstance(job.request, GenerateJob) or job.terminal:
                 continue
@@ -174,7 +196,7 @@ class DatasetStore:
 def _record(dataset_id: str, name: str, report: DatasetReport) -> DatasetRecord:
     return DatasetRecord(
         id=dataset_id,
-        name=name,
+        name=unicodedata.normalize("NFC", name),
         created_at=now().isoformat().replace("+00:00", "Z"),
         images=report.images,
         categories=[category.name for category in report.categories],

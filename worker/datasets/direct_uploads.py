@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from worker.schemas.jobs import made_at, new_id, now
+from worker.schemas.jobs import is_id, made_at, new_id, now
 from worker.storage import Storage
 
 FOLDER = "uploads"
@@ -56,5 +56,6 @@ def key_of(upload_id: str) -> str:
 def forget_abandoned(storage: Storage) -> None:
     """Delete uploads that were not completed within a day."""
     for key in storage.keys(FOLDER):
-        if now() - made_at(key) > KEPT:
+        upload_id = key.removeprefix(f"{FOLDER}/")
+        if is_id("up", upload_id) and now() - made_at(upload_id) > KEPT:
             storage.delete(key)

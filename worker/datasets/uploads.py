@@ -6,6 +6,7 @@ from typing import BinaryIO
 from models.data.archive import ArchiveLimits, DatasetError
 from worker.datasets.datasets import DatasetRecord, DatasetStore
 from worker.datasets.direct_uploads import UploadNotFound, UploadTooLarge, key_of
+from worker.datasets.import_slot import Abandoned, wanted
 from worker.ledger.in_flight import in_flight
 from worker.ledger.leases import Leases
 from worker.schemas.requests import DatasetId
@@ -20,21 +21,32 @@ class Uploads:
         self.leases = leases
 
     def add(
-        self, source: BinaryIO, name: str, limits: ArchiveLimits, dataset_id: DatasetId | None
+        self,
+        source: BinaryIO,
+        name: str,
+        limits: ArchiveLimits,
+        dataset_id: DatasetId | None,
+        abandoned: Abandoned = wanted,
     ) -> DatasetRecord:
         """As `DatasetStore.add`.
 
         Raises:
+            ImportAbandoned: `abandoned` became true; nothing is stored.
             DatasetError: the zip is invalid; the message says how to fix it.
             RequestInFlight: another request with this id is being processed.
         """
         if dataset_id is None or self.datasets.exists(dataset_id):
-            return self.datasets.add(source, name, limits, dataset_id)
+            return self.datasets.add(source, name, limits, dataset_id, abandoned)
         with in_flight(self.leases, dataset_id):
-            return self.datasets.add(source, name, limits, dataset_id)
+            return self.datasets.add(source, name, limits, dataset_id, abandoned)
 
     def complete(
-        self, upload_id: str, name: str, limits: ArchiveLimits, max_bytes: int
+        self,
+        upload_id: str,
+        name: str,
+        limits: ArchiveLimits,
+        max_bytes: int,
+        abandoned: Abandoned = wanted,
     ) -> DatasetRecord:
         """Make a data set of a direct upload, then delete the uploaded object.
 
@@ -42,6 +54,7 @@ class Uploads:
         effect.
 
         Raises:
+            ImportAbandoned: `abandoned` became true; the uploaded object stays.
             UploadNotFound: no zip was sent, or it was deleted.
             UploadTooLarge: the zip has more than `max_bytes`.
             DatasetError: the zip is invalid; the message says how to fix it.
@@ -52,7 +65,7 @@ class Uploads:
             return self.datasets.fetch(dataset_id)
         with in_flight(self.leases, dataset_id):
             try:
-                record = self._take_in(upload_id, name, limits, max_bytes)
+                record = self._take_in(upload_id, name, limits, max_bytes, abandoned)
             except (DatasetError, UploadTooLarge):
                 self.datasets.storage.delete(key_of(upload_id))
                 raise
@@ -60,7 +73,12 @@ class Uploads:
         return record
 
     def _take_in(
-        self, upload_id: str, name: str, limits: ArchiveLimits, max_bytes: int
+        self,
+        upload_id: str,
+        name: str,
+        limits: ArchiveLimits,
+        max_bytes: int,
+        abandoned: Abandoned,
     ) -> DatasetRecord:
         storage, key = self.datasets.storage, key_of(upload_id)
         with tempfile.TemporaryFile() as file:
@@ -71,7 +89,7 @@ class Uploads:
             except ObjectNotFound as error:
                 raise UploadNotFound("nothing was sent for this upload, or it is gone") from error
             file.seek(0)
-            return self.datasets.add(file, name, limits, _dataset_id(upload_id))
+            return self.datasets.add(file, name, limits, _dataset_id(upload_id), abandoned)
 
 
 def _dataset_id(upload_id: str) -> DatasetId:

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
-from worker.schemas.image_options import ImageOptions, OutputFormat
+from worker.schemas.image_options import Category, ImageOptions, OutputFormat
 from worker.schemas.webhook_request import WebhookField
 
 JobType = Literal["train", "nas", "generate"]
@@ -13,6 +13,12 @@ Metric = Literal["kid", "latency_ms", "parameters"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 
 MAX_BULK_IMAGES = 100_000
+# Files of a generate job beside its images.
+BULK_FILES = {
+    "zip": "generated.zip",
+    "manifest": "generated.jsonl",
+    "sheet": "generated.png",
+}
 MAX_BULK_PIXELS = MAX_BULK_IMAGES * 512 * 512
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -197,7 +203,7 @@ class GenerateJob(ImageOptions):
     """
 
     n: Count | None = None
-    categories: dict[str, Count] | None = Field(
+    categories: dict[Category, Count] | None = Field(
         default=None, min_length=1, max_length=1000, description="How many of each category."
     )
     seed: Annotated[int, Field(ge=0, lt=2**62)] | None = Field(

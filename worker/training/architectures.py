@@ -35,6 +35,8 @@ def architecture_of(
 ) -> Architecture:
     """The architecture of a train job; fields set in the job override the search's choices.
 
+    A batch that was not asked for has at most as many photos as are trained on.
+
     Raises:
         ValueError: the search job that it names has no architecture for this resolution.
     """
@@ -46,7 +48,8 @@ def architecture_of(
     point = _fetch(storage, job.architecture.from_job, job.resolution)
     chosen = build(point, start)
     overriding = {"loss", "batch_size"} & set(wanted)
-    changes: dict[str, Any] = {name: wanted[name] for name in overriding}
+    changes: dict[str, Any] = {"batch_size": min(chosen.recipe.batch_size, photos)}
+    changes |= {name: wanted[name] for name in overriding}
     if "augment_p" in wanted:
         changes |= {"augment_p": wanted["augment_p"], "augment_p_end": None}
     if job.remedies != CollapseRemedies():

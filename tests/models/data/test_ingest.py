@@ -15,9 +15,10 @@ from PIL import Image
 from models.data.archive import ArchiveLimits, DatasetError
 from models.data.ingest import import_archive, map_ahead
 from models.data.report import DatasetReport
-from tests.models.pictures import noise, saved, shop, two_tone, zipped
+from tests.models.pictures import many_exif_segments, noise, saved, shop, two_tone, zipped
 
 LIMITS = ArchiveLimits(min_images=4)
+SUBFOLDERS = [("hats/1.png", saved(noise(101))), ("shoes/1.png", saved(noise(102)))]
 
 
 def imported(
@@ -69,8 +70,8 @@ def test_bad_files_among_good_ones_are_reported_and_skipped() -> None:
         "a/broken.png": saved(noise(90))[:200],
         "a/scrambled.jpg": b"no image at all",
         "a/drawing.svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
-        "a/photo.tiff": saved(noise(91), "tiff"),
-        "a/disguised.png": saved(noise(92), "gif"),
+        "a/photo.jp2": saved(noise(91), "jpeg2000"),
+        "a/disguised.png": saved(noise(92), "eps"),
         "a/tiny.png": saved(noise(93, (40, 15))),
         "a/again.png": saved(noise(0)),
         "b/again.png": saved(noise(0)),
@@ -84,7 +85,7 @@ def test_bad_files_among_good_ones_are_reported_and_skipped() -> None:
         ("a/broken.png", "corrupt"),
         ("a/scrambled.jpg", "corrupt"),
         ("a/drawing.svg", "unsupported"),
-        ("a/photo.tiff", "unsupported"),
+        ("a/photo.jp2", "unsupported"),
         ("a/disguised.png", "unsupported"),
         ("a/tiny.png", "too_small"),
         ("a/again.png", "duplicate"),
@@ -119,7 +120,7 @@ def test_large_photos_shrink_and_sides_are_the_uploads() -> None:
     report, photos = imported({**shop(a=4), "a/big.jpg": saved(noise(5, (1000, 500)), "jpeg")})
     with Image.open(io.BytesIO(photos["000/000004.jpg"])) as image:
         assert image.size == (512, 256)
-    assert (report.smallest_side, report.median_side, report.largest_side) == (40, 40, 1000)
+    assert (report.smallest_side, report.median_side, report.largest_side) == (30, 40, 1000)
 
 
 def test_grey_photos_stored_as_colour_make_a_grey_data_set() -> None:
@@ -147,6 +148,77 @@ def test_imbalance_small_categories_and_attributes_are_warned_of() -> None:
         "The largest category has 11 times the smallest's images.",
         "Fewer than 50 images in: a, b.",
     )
+
+
+def warned(members: dict[str, bytes], about: str) -> list[str]:
+    """The report's warnings that hold these words."""
+    return [warning for warning in imported(members)[0].warnings if about in warning]
+
+
+def test_empty_folders_are_warned_of() -> None:
+    members = {**shop(a=3, b=3), "hats/": b"", "b/": b""}
+    assert warned(members, "Empty") == ["Empty folders: 'hats'."]
+
+
+def test_categories_of_nearly_the_same_name_are_warned_of() -> None:
+    members = shop(**{"Dress": 2, "dress": 2, "Été": 2, "ete": 2, "hat": 2, "は": 2, "ば": 2})
+    assert warned(members, "same name") == [
+        "'Dress' and 'dress' have nearly the same name: if they are one category, make one folder.",
+        "'ete' and 'Été' have nearly the same name: if they are one category, make one folder.",
+    ]
+
+
+def test_a_single_category_is_warned_of() -> None:
+    (warning,) = warned(shop(a=4), "only category")
+    assert "'a'" in warning
+    assert warned(shop(a=2, b=2), "only category") == []
+
+
+def test_folders_that_become_one_category_are_warned_of() -> None:
+    members = {f"x/{name}": data for name, data in SUBFOLDERS}
+    (warning,) = warned({**members, **shop(b=2)}, "sub-folders")
+    assert "several sub-folders: 'x' ('hats', 'shoes')." in warning
+    assert warned(shop(a=2, b=2), "sub-folders") == []
+
+
+def test_many_skipped_files_are_warned_of_by_reason() -> None:
+    few = {**shop(a=5, b=5), **{f"a/{n}.txt": b"x" for n in range(2)}}
+    assert warned(few, "skipped") == []
+    many = {**few, "a/2.txt": b"x", "b/broken.png": saved(noise(90))[:200]}
+    (warning,) = warned(many, "skipped")
+    assert warning.startswith("4 of 14 files were skipped (1 corrupt, 3 not_an_image), such as ")
+    assert "'a/0.txt'" in warning
+
+
+def test_too_many_pixels_are_refused_whatever_their_bytes() -> None:
+    limits = ArchiveLimits(min_images=4, pixels=40 * 30 * 7)
+    assert imported(shop(a=7), limits)[0].images == 7
+    with pytest.raises(DatasetError, match="at most 8,400 pixels") as caught:
+        imported(shop(a=8), limits)
+    assert caught.value.code == "too_large"
+
+
+def test_a_photo_that_takes_too_long_is_skipped() -> None:
+    report, _ = imported(
+        {**shop(a=4), "a/slow.jpg": many_exif_segments()},
+        ArchiveLimits(min_images=4, photo_s=1),
+    )
+    assert [(item.name, item.reason) for item in report.skipped] == [("a/slow.jpg", "too_slow")]
+
+
+def test_photos_of_every_accepted_format_become_a_data_set() -> None:
+    formats = ("png", "jpeg", "webp", "heif", "avif", "gif", "tiff", "bmp")
+    members = {f"a/{n}.jpg": saved(noise(n), name) for n, name in enumerate(formats)}
+    report, photos = imported(members)
+    assert (report.images, report.skipped) == (8, ())
+    assert {name.rpartition(".")[2] for name in photos} == {"png", "jpg"}
+
+
+def test_too_few_photos_are_refused_with_the_formats_that_count() -> None:
+    with pytest.raises(DatasetError) as caught:
+        imported(shop(a=3))
+    for name in ("PNG", "JPEG", "WebP", "HEIC", "AVIF", "GIF", "TIFF", "BMP"):
+        assert name in str(caught.value)
 
 
 @pytest.mark.parametrize(

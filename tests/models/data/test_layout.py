@@ -10,6 +10,7 @@ from models.data.layout import (
     Layout,
     arrange,
     clean_name,
+    list_folders,
     list_members,
 )
 
@@ -17,13 +18,13 @@ LIMITS = ArchiveLimits(categories=3)
 
 
 def layout(*names: str) -> Layout:
-    """The layout of a zip with empty files of these names."""
+    """The layout of a zip with empty files and, by a slash at the end, folders of these names."""
     file = io.BytesIO()
     with ZipFile(file, "w") as archive:
         for name in names:
             archive.writestr(name, b"")
     with ZipFile(file) as archive:
-        return arrange(list_members(archive), LIMITS)
+        return arrange(list_members(archive), LIMITS, list_folders(archive))
 
 
 def paths(found: Layout) -> dict[str, list[str]]:
@@ -56,6 +57,18 @@ def test_one_wrapping_folder_is_seen_through(names: tuple[str, ...]) -> None:
     }
 
 
+@pytest.mark.parametrize("wrapper", ["a/", "a/b/", "a/b/c/", "a/" * 31])
+def test_any_number_of_wrapping_folders_is_seen_through(wrapper: str) -> None:
+    names = (f"{wrapper}hats/1.png", f"{wrapper}shoes/1.png", "notes.txt", f"{wrapper}notes.txt")
+    found = layout(*names)
+    assert list(found.categories) == ["hats", "shoes"]
+    assert len(found.outside) == 2
+
+
+def test_photos_in_a_wrapping_folder_make_it_a_category() -> None:
+    assert list(layout("a/b/1.png", "a/b/hats/1.png", "a/b/shoes/1.png").categories) == ["b"]
+
+
 def test_a_single_category_is_no_wrapping_folder() -> None:
     assert list(layout("shoes/1.png", "shoes/old/2.png").categories) == ["shoes"]
     assert list(layout("top/shoes/1.png", "top/shoes/old/2.png").categories) == ["shoes"]
@@ -73,6 +86,20 @@ def test_files_outside_folders_are_set_aside() -> None:
     assert not layout("shoes/1.png").has_attributes
 
 
+def test_names_that_differ_by_unicode_normalisation_are_one() -> None:
+    """Zips by macOS hold decomposed names (NFD); shops type composed ones (NFC)."""
+    found = layout("Gro\u0308\u00dfe/1.png", "Gr\u00f6\u00dfe/Mu\u0308tze.png")
+    assert list(found.categories) == ["Gr\u00f6\u00dfe"]
+    assert found.categories["Gr\u00f6\u00dfe"][1].name == "Gr\u00f6\u00dfe/M\u00fctze.png"
+    assert clean_name("e\u0301") == "\u00e9"
+
+
+def test_empty_folders_are_listed_once() -> None:
+    names = ("shop/", "shop/hats/", "shop/bags/", "shop/bags/new/", "shop/.git/", "shop/shoes/")
+    found = layout(*names, "shop/shoes/1.png", "shop/coats/1.png", "shop/hats/.DS_Store")
+    assert found.empty == ("shop/bags", "shop/hats")
+
+
 @pytest.mark.parametrize(
     ("names", "code"),
     [
@@ -84,9 +111,11 @@ def test_files_outside_folders_are_set_aside() -> None:
         (("a/1.png", "a/./1.png"), "duplicate_names"),
         (("shoes/1.png", "sh\u202eoes/1.png"), "duplicate_names"),
         (("e\u0301/1.png", "\u00e9/1.png"), "duplicate_names"),
+        (("a/e\u0301.png", "a/\u00e9.png"), "duplicate_names"),
         (("a/1.png", "a/more.zip"), "nested_archive"),
         (("a/1.png", "a/MORE.TAR.GZ"), "nested_archive"),
         (("\u202e/1.png",), "unsafe_path"),
+        (("a/" * 33 + "1.png",), "unsafe_path"),
         (("a/1.png", "b/1.png", "c/1.png", "d/1.png"), "too_many_categories"),
     ],
 )

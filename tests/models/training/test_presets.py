@@ -55,3 +55,8 @@ def test_a_caller_may_change_the_recipe() -> None:
     recipe = preset_recipe(64, 100, loss="hinge", augment_p=0.1)
     assert recipe.loss == "hinge"
     assert recipe.augment_p_at(0) == recipe.augment_p_at(10**9) == 0.1
+
+
+def test_a_presets_batch_is_at_most_the_photos_unless_asked_for() -> None:
+    assert [preset_recipe(32, photos).batch_size for photos in (20, 32, 5000)] == [20, 32, 32]
+    assert preset_recipe(32, 20, batch_size=24).batch_size == 24

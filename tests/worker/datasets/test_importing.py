@@ -20,15 +20,11 @@ from PIL import Image
 from models.data.archive import ArchiveLimits, DatasetError
 from models.data.canonical_archive import import_photos
 from models.data.report import DatasetReport
-from tests.models.pictures import saved, shop, zipped
+from tests.models.pictures import many_exif_segments, saved, shop, zipped
 from tests.processes import children, imports, next_import, open_temporary_files
 from worker.datasets import importing
-from worker.datasets.importing import (
-    Bounds,
-    Importer,
-    TooManyImports,
-    check_directory,
-)
+from worker.datasets.import_slot import Bounds, ImportAbandoned, TooManyImports
+from worker.datasets.importing import Importer, check_directory
 from worker.registry.bundled_models import SAMPLE_ARCHIVE
 from worker.storage import StorageFull
 
@@ -145,6 +141,12 @@ def test_a_child_that_takes_too_long_is_ended(make: Make) -> None:
     assert imports() == set()
 
 
+def test_a_photo_that_takes_too_long_is_skipped_by_its_child(make: Make) -> None:
+    content = zipped({**shop(a=10), "a/slow.jpg": many_exif_segments()}).getvalue()
+    report = run(make(), content, ArchiveLimits(photo_s=1))
+    assert (report.images, report.skipped_counts) == (10, {"too_slow": 1})
+
+
 def test_a_child_that_wants_too_much_memory_is_refused_it(make: Make) -> None:
     content = zipped({**shop(a=10), "a/huge.png": HUGE}).getvalue()
     small = make(memory_bytes=320 * 2**20)
@@ -154,6 +156,27 @@ def test_a_child_that_wants_too_much_memory_is_refused_it(make: Make) -> None:
         (small, zipped(shop(a=11)).getvalue()),
     ):
         assert run(importer, members).images == 11
+
+
+def test_an_abandoned_import_ends_its_child_at_once(make: Make) -> None:
+    importer, gone = make(at_once=1), threading.Event()
+    with (
+        ThreadPoolExecutor(2) as pool,
+        spooled(SLOW) as source,
+        spooled(SLOW) as waiting,
+        tempfile.TemporaryFile() as target,
+        tempfile.TemporaryFile() as other,
+    ):
+        first = pool.submit(importer.run, source, target, LIMITS, gone.is_set)
+        child = next_import()
+        second = pool.submit(importer.run, waiting, other, LIMITS, gone.is_set)
+        gone.set()
+        for answer in (first, second):
+            with pytest.raises(ImportAbandoned):
+                answer.result(5)
+        wait_for_the_end_of(child)
+    assert imports() == set()
+    assert run(importer, zipped(shop(a=10)).getvalue()).images == 10
 
 
 def test_children_are_ended_with_their_importer(make: Make) -> None:
@@ -233,7 +256,7 @@ def test_a_child_is_given_no_secret_and_nothing_but_its_files(
         importer.close()
         answer.result(5)
     assert b"secret" not in environment
-    assert priority == 10
+    assert priority == min(os.getpriority(os.PRIO_PROCESS, 0) + 10, 19)
     assert "libtorch" not in mapped
     assert "PIL" in mapped
 
