@@ -26,6 +26,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from worker.damage import damaged_objects
 from worker.ledger.job_counters import BOUNDS_S, JobCounters
 from worker.queue.queue_stats import QueueStats
 
@@ -80,6 +81,13 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self.loop_failures = Counter(
+            "vitrine_background_loop_failures",
+            "Background loops that failed by a fault and were started again.",
+            ["loop"],
+            registry=registry,
+        )
+        registry.register(damaged_objects)
         self._models: set[str] = set()
         self._series = cache(self._series_of)
 

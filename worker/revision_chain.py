@@ -2,13 +2,16 @@
 
 A chain is a folder of numbered objects, one for each revision. The store creates each number once
 (compare-and-set), so of two processes that append the same revision one succeeds and the other gets
-`ObjectExists`. Job records, webhook deliveries and model aliases are such chains.
+`ObjectExists`. Job records, webhook deliveries, model aliases and deletions are such chains.
 """
 
+import re
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from worker import damage
 from worker.storage import ObjectExists, ObjectNotFound, Storage, StorageError
 
 Revision = TypeVar("Revision", bound=BaseModel)
@@ -19,14 +22,24 @@ class RecordDamaged(StorageError):
 
 
 class RevisionChain(Generic[Revision]):
-    """One chain; `digits` is the width of the revision number in the object's name."""
+    """One chain; `digits` is the width of the revision number in the object's name.
+
+    `what` names the chain's content where damage is reported.
+    """
 
     def __init__(
-        self, storage: Storage, folder: str, kind: type[Revision], *, digits: int = 6
+        self,
+        storage: Storage,
+        folder: str,
+        kind: type[Revision],
+        what: damage.Kind,
+        *,
+        digits: int = 6,
     ) -> None:
         self.storage = storage
         self.folder = folder
         self.kind = kind
+        self.what = what
         self.digits = digits
 
     def append(self, number: int, revision: Revision) -> None:
@@ -60,16 +73,22 @@ class RevisionChain(Generic[Revision]):
         Raises:
             RecordDamaged: it cannot be read.
         """
-        keys = list(self.storage.keys(self.folder))
-        return self._parse(keys[-1]) if keys else None
+        number = self.newest_number()
+        return self._parse(self._key(number)) if number else None
+
+    def newest_number(self) -> int:
+        """The number of the last revision, damaged or not; 0 where the chain is empty."""
+        return max(self._numbers(), default=0)
 
     def revisions(self) -> list[Revision]:
-        """All revisions, oldest first.
-
-        Raises:
-            RecordDamaged: one of them cannot be read.
-        """
-        return [self._parse(key) for key in self.storage.keys(self.folder)]
+        """The revisions that can be read, oldest first."""
+        found = []
+        for number in self._numbers():
+            try:
+                found.append(self._parse(self._key(number)))
+            except RecordDamaged:  # it has been reported
+                continue
+        return found
 
     def delete(self) -> None:
         """Remove all revisions, the first one first."""
@@ -79,7 +98,15 @@ class RevisionChain(Generic[Revision]):
         try:
             return self.kind.model_validate_json(self.storage.read(key))
         except ValidationError as error:
+            damage.report(self.storage, self.what, key)
             raise RecordDamaged(f"{key} is damaged") from error
+
+    def _numbers(self) -> Iterator[int]:
+        """Numbers of all revisions, ascending; other objects in the folder are not revisions."""
+        name = re.compile(rf"{re.escape(self.folder)}/([0-9]{{{self.digits}}})\.json")
+        for key in self.storage.keys(self.folder):
+            if found := name.fullmatch(key):
+                yield int(found[1])
 
     def _key(self, number: int) -> str:
         return f"{self.folder}/{number:0{self.digits}d}.json"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
@@ -25,8 +25,7 @@ from obstore.store import (
     from_url,
 )
 
-if TYPE_CHECKING:
-    from obstore import Attributes
+from worker import folder_files
 
 KEY = re.compile(r"^[A-Za-z0-9._@-]+(/[A-Za-z0-9._@-]+)*$")
 MAX_KEY = 512
@@ -74,8 +73,10 @@ class SignedRequest(NamedTuple):
 class Storage:
     """Bytes by key. Every write is atomic: an object is stored completely or not at all."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, folder: Path | None = None) -> None:
         self._store = store
+        self._folder = folder  # of a file:// store, whose files are written and listed directly
+        self.damaged: set[str] = set()  # keys that `worker.damage` has reported
 
     @classmethod
     def open(cls, url: str) -> "Storage":
@@ -94,7 +95,7 @@ class Storage:
                 return cls(MemoryStore())
             if scheme == "file":
                 # Without automatic_cleanup, which removes folders that another thread writes to.
-                return cls(LocalStore(place, mkdir=True))
+                return cls(LocalStore(place, mkdir=True), Path(place))
             if scheme in CLOUDS:
                 return cls(from_url(url, retry_config=RETRY, client_options=CLIENT))  # type: ignore[call-overload] # one option set for three clouds
         raise StorageError("a storage URL starts with file://, memory://, s3://, gs:// or az://")
@@ -102,27 +103,33 @@ class Storage:
     def put(self, key: str, data: bytes | Path | BinaryIO, media_type: str | None = None) -> None:
         """Store an object, replacing an earlier one. A file is streamed, not held in memory.
 
-        Clouds send the media type as Content-Type when a presigned URL is read.
+        It is durable when this returns. Clouds send the media type as Content-Type when a presigned
+        URL is read.
         """
-        attributes: Attributes | None = None
-        if media_type is not None and not isinstance(self._store, LocalStore):
-            attributes = {"Content-Type": media_type}
         with _translated("write"):
+            if self._folder is not None:
+                folder_files.write(self._folder / _checked(key), data, create=False)
+                return
             obstore.put(
                 self._store,
                 _checked(key),
                 data,
-                attributes=attributes,
+                attributes=None if media_type is None else {"Content-Type": media_type},
                 max_concurrency=PARTS_AT_ONCE,
             )
 
     def create(self, key: str, data: bytes) -> None:
         """Store an object that must not exist yet (compare-and-set): one of several writers wins.
 
+        It is durable when this returns.
+
         Raises:
             ObjectExists: there already is an object with this key.
         """
         with _translated("create"):
+            if self._folder is not None:
+                folder_files.write(self._folder / _checked(key), data, create=True)
+                return
             obstore.put(self._store, _checked(key), data, mode="create", use_multipart=False)
 
     def read(self, key: str) -> bytes:
@@ -171,10 +178,16 @@ class Storage:
             return int(obstore.head(self._store, _checked(key))["size"])
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        """Bytes of every object below the folder `prefix`, by key, sorted."""
+        """Bytes of every object below the folder `prefix`, by key, sorted.
+
+        Objects whose names cannot be a key are not the service's own, and are left out.
+        """
         with _translated("list"):
+            if self._folder is not None:
+                return dict(sorted(folder_files.sizes(self._folder, _checked(prefix))))
             pages = obstore.list(self._store, _checked(prefix))
-            return dict(sorted((meta["path"], meta["size"]) for page in pages for meta in page))
+            found = ((meta["path"], meta["size"]) for page in pages for meta in page)
+            return dict(sorted((key, size) for key, size in found if KEY.fullmatch(key)))
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Every key below the folder `prefix`, sorted."""
@@ -183,8 +196,10 @@ class Storage:
     def folders(self, prefix: str) -> list[str]:
         """Names of the folders directly below the folder `prefix`, sorted."""
         with _translated("list"):
+            if self._folder is not None:
+                return sorted(folder_files.folders(self._folder, _checked(prefix)))
             found = obstore.list_with_delimiter(self._store, _checked(prefix))["common_prefixes"]
-            return sorted(path.rsplit("/", 1)[-1] for path in found if self._holds_any(path))
+            return sorted(path.rsplit("/", 1)[-1] for path in found if KEY.fullmatch(path))
 
     def delete(self, key: str) -> None:
         """Remove an object; a missing one is no error."""
@@ -211,12 +226,6 @@ class Storage:
             url = obstore.sign(self._store, method, _checked(key), valid)
         azure = isinstance(self._store, AzureStore) and method == "PUT"
         return SignedRequest(url, {"x-ms-blob-type": "BlockBlob"} if azure else {})
-
-    def _holds_any(self, folder: str) -> bool:
-        """Whether it has objects; on disk a folder can be empty, in other stores it cannot."""
-        if not isinstance(self._store, LocalStore):
-            return True
-        return any(obstore.list(self._store, folder, chunk_size=1))
 
 
 def _pieces(result: "obstore.GetResult") -> Iterator[bytes]:

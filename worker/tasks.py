@@ -25,6 +25,7 @@ from worker.generation.bulk_generation import run_generation
 from worker.ledger.ledger import LeaseLost
 from worker.queue.queue import JobQueue, open_queue
 from worker.registry.registry import ModelNotFound, WeightsDamaged
+from worker.revision_chain import RecordDamaged
 from worker.schemas.requests import JobType
 from worker.search.coordinator import LimitsNotMet
 from worker.search.search_job import help_search, run_search
@@ -62,6 +63,7 @@ FAILURES: dict[type[Exception], str] = {
     LimitsNotMet: "limits_not_met",
     ModelNotFound: "model_not_found",
     WeightsDamaged: "model_unavailable",
+    RecordDamaged: "record_damaged",
     ValueError: "invalid_request",
 }
 
@@ -94,12 +96,17 @@ def _outlasting_outages(attempt: Attempt, jobs: JobQueue) -> None:
                 with _settled(attempt, jobs):
                     RUN[attempt.record.type](attempt, jobs, stop_requested)
                 return
+            except RecordDamaged:  # its own record: nothing can be committed any more
+                logger.exception("job %s cannot go on", attempt.record.id)
+                return
             except (StorageError, RedisError) as error:
                 if time.monotonic() - began > OUTAGE_S:  # it ran long enough: this is a new outage
                     failing_since = math.inf
                 failing_since = min(failing_since, time.monotonic())
                 if stop_requested():
-                    raise
+                    with _settled(attempt, jobs):
+                        raise JobInterrupted from error
+                    return
                 if time.monotonic() - failing_since > OUTAGE_S:
                     attempt.fail(*_outage(error))
                     return
@@ -145,12 +152,12 @@ def _settled(attempt: Attempt, jobs: JobQueue) -> Iterator[None]:
     except (ObjectExists, ObjectNotFound):  # no outage, but a bug or lost data
         logger.exception("job %s failed", attempt.record.id)
         attempt.fail(*FAULT)
-    except (StorageError, RedisError):
-        raise
     except tuple(FAILURES) as error:
         code = next(code for kind, code in FAILURES.items() if isinstance(error, kind))
         logger.warning("job %s failed: %s: %s", attempt.record.id, code, error)
         attempt.fail(code, str(error))
+    except (StorageError, RedisError):
+        raise
     except Exception:
         attempt.fail(*FAULT)
         raise

@@ -8,6 +8,7 @@ from app.errors import Problem
 from app.schemas import Health
 from models.checkpoint import CheckpointError
 from worker.registry.registry import ModelNotFound, WeightsDamaged
+from worker.revision_chain import RecordDamaged
 from worker.storage import StorageError
 
 router = APIRouter(prefix="/health", tags=["health"])
@@ -23,18 +24,18 @@ def live() -> Health:
 def ready(
     services: ServicesDep,
 ) -> Health:
-    """Readiness: Redis, the object store and the default model are available; else 503."""
-    missing = []
+    """Readiness: Redis, object store, default model and background loops are there; else 503."""
+    missing = [f"background loop {name!r}" for name in sorted(services.loops.down)]
     try:
-        services.queue.leases.redis.ping()
+        services.queue.leases.check()
     except RedisError:
         missing.append("redis")
     try:
         services.sampler.engines.open(services.resolver.resolve(None))
+    except (ModelNotFound, RecordDamaged, WeightsDamaged, CheckpointError):
+        missing.append("default model")
     except StorageError:
         missing.append("storage")
-    except (ModelNotFound, WeightsDamaged, CheckpointError):
-        missing.append("default model")
     if missing:
         raise Problem(503, "not_ready", f"Missing: {', '.join(missing)}.")
     return Health()

@@ -6,6 +6,7 @@ delivery is at least once, each time under the same `webhook-id`.
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -68,8 +69,8 @@ class DeliveryLoop:
         configured = parse_secrets(self.jobs.settings.webhook_secret)
         return configured or [stored_secret(self.records.storage)]
 
-    async def run(self) -> None:
-        """Poll for due webhooks and deliver them, until cancelled."""
+    async def run(self, round_done: Callable[[], object]) -> None:
+        """Poll for due webhooks and deliver them, until cancelled; calls `round_done` each time."""
         async with anyio.create_task_group() as tasks:
             while True:
                 try:
@@ -77,6 +78,7 @@ class DeliveryLoop:
                         await self.start_due(tasks)
                 except (RedisError, StorageError) as error:
                     logger.warning("cannot look for webhooks to deliver: %s", error)
+                round_done()
                 await anyio.sleep(self.timing.poll_s)
 
     async def start_due(self, tasks: TaskGroup) -> None:
@@ -119,8 +121,7 @@ class DeliveryLoop:
         """The job that a mark refers to; None if it is gone or has no webhook to deliver."""
         try:
             record = self.records.read(mark.job_id)
-        except RecordDamaged as error:
-            logger.error("%s", error)
+        except RecordDamaged:  # it has been reported
             return None
         except JobNotFound:  # the record was deleted: there is nothing left to announce
             self.deliveries.remove(mark)
@@ -141,8 +142,12 @@ class DeliveryLoop:
                 await anyio.to_thread.run_sync(self.deliveries.settle, mark, delivery)
                 with suppress(RedisError):  # then the turn expires by itself
                     await anyio.to_thread.run_sync(self.leases.end_turn, _lease_name(record))
+        except RecordDamaged:  # it has been reported; the turn expires by itself
+            pass
         except (RedisError, StorageError) as error:
             logger.warning("the webhook of %s is delivered later: %s", record.id, error)
+        except Exception:  # raising would break off all other deliveries
+            logger.exception("delivering the webhook of %s failed by a fault", record.id)
         finally:
             del self.running[mark.job_id]
             ended.set()

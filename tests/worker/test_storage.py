@@ -10,9 +10,17 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import obstore
 import pytest
+from obstore.store import S3Store
 
-from worker.storage import ObjectExists, ObjectNotFound, Storage, StorageError, StorageFull
+from worker.storage import (
+    ObjectExists,
+    ObjectNotFound,
+    Storage,
+    StorageError,
+    StorageFull,
+)
 
 
 @pytest.fixture(params=["file", "memory", "s3"])
@@ -108,6 +116,66 @@ def test_a_deleted_object_is_gone(store: Storage) -> None:
     store.put("a/b", b"x")
     store.delete("a/b")
     assert not store.exists("a/b")
+
+
+FOREIGN = ("my file", "été.png", "line\nbreak", os.fsdecode(b"latin-\xe9"))
+
+
+def test_what_cannot_be_a_key_is_not_listed(tmp_path: Path) -> None:
+    store = Storage.open(f"file://{tmp_path}")
+    store.put("m/a/1.json", b"x")
+    for name in FOREIGN:
+        (tmp_path / "m" / "a" / name).write_bytes(b"x")
+        (tmp_path / "m" / f"folder {name}").mkdir()
+        (tmp_path / "m" / f"folder {name}" / "file").write_bytes(b"x")
+    (tmp_path / "m" / "a" / "link").symlink_to("link")
+    assert store.sizes("m") == {"m/a/1.json": 1}
+    assert store.folders("m") == ["a"]
+
+
+def test_foreign_objects_of_a_bucket_are_not_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3_environment: dict[str, str]
+) -> None:
+    for name, value in s3_environment.items():
+        monkeypatch.setenv(name, value)
+    store = Storage.open(f"s3://vitrine/{tmp_path.name}")
+    store.put("m/a/1.json", b"x")
+    obstore.put(
+        S3Store.from_url(f"s3://vitrine/{tmp_path.name}", client_options={"allow_http": True}),
+        "m/b c/x",
+        b"",
+    )
+    assert list(store.keys("m")) == ["m/a/1.json"]
+    assert store.folders("m") == ["a"]
+
+
+def test_what_is_stored_in_a_folder_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Storage.open(f"file://{tmp_path}/objects")
+    synced: list[Path] = []
+    fsync = os.fsync
+
+    def recorded(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    for write in (store.put, store.create):
+        synced.clear()
+        write(f"new-{write.__name__}/key", b"x")
+        new = tmp_path / "objects" / f"new-{write.__name__}"
+        [folder_of_new, content, folder] = synced
+        assert (folder_of_new, folder) == (new.parent, new)
+        assert content.name.startswith("key#")
+        assert [path.name for path in new.iterdir()] == ["key"]
+
+
+def test_an_unfinished_write_is_no_object(tmp_path: Path) -> None:
+    store = Storage.open(f"file://{tmp_path}")
+    store.put("m/key", b"x")
+    (tmp_path / "m" / "key#0123456789abcdef").write_bytes(b"half")
+    assert list(store.keys("m")) == ["m/key"]
 
 
 def test_a_folder_that_has_become_empty_is_no_folder(store: Storage) -> None:

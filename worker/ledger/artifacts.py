@@ -4,10 +4,13 @@ Each attempt writes to a folder of its own, so that an attempt that was presumed
 writes cannot overwrite the files of a later one.
 """
 
+import re
 from collections.abc import Iterable
 from typing import BinaryIO
 
 from worker.storage import ObjectNotFound, Storage
+
+ATTEMPT = "[0-9]{6}"  # name of the folder of an attempt
 
 
 class JobFiles:
@@ -45,7 +48,8 @@ class JobFiles:
             ObjectNotFound: no attempt has stored it.
         """
         # Not by `keys`: a job has few attempts, but may have many files.
-        for attempt in reversed(self.storage.folders(self.folder)):
+        attempts = (name for name in self.storage.folders(self.folder) if re.match(ATTEMPT, name))
+        for attempt in sorted(attempts, reverse=True):
             key = f"{self.folder}/{attempt}/{name}"
             if self.storage.exists(key):
                 return key
@@ -55,10 +59,10 @@ class JobFiles:
         """Remove all files of all attempts."""
         self.storage.clear(self.folder)
 
-    @staticmethod
-    def _latest(keys: Iterable[str]) -> dict[str, str]:
-        latest = {key.rsplit("/", 1)[-1]: key for key in keys}
-        return dict(sorted(latest.items()))
+    def _latest(self, keys: Iterable[str]) -> dict[str, str]:
+        name = re.compile(rf"{self.folder}/{ATTEMPT}/([^/]+)")
+        found = {match[1]: key for key in keys if (match := name.fullmatch(key))}
+        return {name: found[name] for name in sorted(found) if re.fullmatch(FILE_NAME, name)}
 
 
 SCRATCH = "jobs/scratch"

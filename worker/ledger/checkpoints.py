@@ -7,12 +7,14 @@ sort before those of the current attempt.
 
 import hashlib
 import logging
+import re
 
 from worker.ledger.artifacts import checkpoint_folder
 from worker.storage import ObjectNotFound, Storage
 
 logger = logging.getLogger(__name__)
 
+NAME = re.compile(r"[0-9]{6}-[0-9]{12}-[0-9a-f]{64}")
 KEPT = 2  # a second one, in case the newest is damaged
 
 
@@ -44,4 +46,5 @@ class Checkpoints:
 
     def _keys(self) -> list[str]:
         """All keys, newest first."""
-        return sorted(self.storage.keys(self.folder), reverse=True)
+        keys = self.storage.keys(self.folder)
+        return sorted((key for key in keys if NAME.fullmatch(key.rsplit("/", 1)[-1])), reverse=True)

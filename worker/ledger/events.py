@@ -8,10 +8,11 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Literal, cast
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, JsonValue, ValidationError
 from redis import Redis, RedisError
 from redis.typing import EncodableT
 
+from worker import damage
 from worker.storage import ObjectNotFound, Storage
 
 logger = logging.getLogger(__name__)
@@ -78,12 +79,21 @@ class Events:
             logger.warning("Redis is away: the events of %s are not kept", job_id)
 
     def kept(self, storage: Storage, job_id: str) -> list[Event]:
-        """The stored events of an ended job; empty where Redis was away at its end."""
+        """The stored events of an ended job; empty where Redis was away at its end.
+
+        A damaged event is left out.
+        """
+        key, found = _kept_key(job_id), []
         try:
-            lines = storage.read(_kept_key(job_id)).splitlines()
+            lines = storage.read(key).splitlines()
         except ObjectNotFound:
             return []
-        return [Event.model_validate_json(line) for line in lines]
+        for line in lines or [b""]:  # an empty file is damaged: it is written with an event
+            try:
+                found.append(Event.model_validate_json(line))
+            except ValidationError:
+                damage.report(storage, "events", key)
+        return found
 
     def delete(self, storage: Storage, job_id: str) -> None:
         """Remove the events of a job that is deleted; raises RedisError."""

@@ -6,14 +6,18 @@ already exists under an id has no effect.
 """
 
 import hashlib
+import re
 from datetime import timedelta
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from worker import damage
+from worker.revision_chain import RecordDamaged
 from worker.schemas.jobs import new_id, now
 from worker.storage import ObjectExists, ObjectNotFound, Storage
 
 FOLDER = "idempotency"
+DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 KEPT = timedelta(days=1)  # at least: all keys of a day are deleted together
 
 
@@ -35,6 +39,7 @@ def reserve(storage: Storage, prefix: str, scope: str, key: str, request: bytes)
 
     Raises:
         KeyReused: the first request with this key was a different one.
+        RecordDamaged: what is stored of the key is damaged.
     """
     name = hashlib.sha256(f"{scope}\n{key}".encode()).hexdigest()
     today, yesterday = (f"{FOLDER}/{_day(age)}/{name}.json" for age in (0, 1))
@@ -54,7 +59,7 @@ def reserve(storage: Storage, prefix: str, scope: str, key: str, request: bytes)
 def forget_old(storage: Storage) -> None:
     """Delete the keys of the day before yesterday and earlier."""
     for day in storage.folders(FOLDER):
-        if day < _day(1):
+        if DAY.fullmatch(day) and day < _day(1):
             storage.clear(f"{FOLDER}/{day}")
 
 
@@ -67,3 +72,6 @@ def _read(storage: Storage, path: str) -> Reservation | None:
         return Reservation.model_validate_json(storage.read(path))
     except ObjectNotFound:
         return None
+    except ValidationError as error:
+        damage.report(storage, "idempotency", path)
+        raise RecordDamaged("what this Idempotency-Key stands for is damaged") from error

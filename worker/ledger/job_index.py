@@ -153,8 +153,7 @@ def rebuild(index: JobIndex, records: Records) -> Iterator[int]:
 def _readable(records: Records, job_id: str, number: int) -> JobRecord | None:
     try:
         return records.revision(job_id, number)
-    except RecordDamaged as error:
-        logger.error("not indexed: %s", error)
+    except RecordDamaged:  # it has been reported
         return None
 
 

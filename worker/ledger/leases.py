@@ -6,6 +6,7 @@ ledger, whose compare-and-set refuses a stale process.
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -24,6 +25,7 @@ class Leases:
     def __init__(self, redis: Redis, lease_s: float) -> None:
         self.redis = redis
         self.lease_s = lease_s
+        self._away_at = time.monotonic()  # when this process failed to reach Redis, or began
 
     def renew(self, name: str, progress: str | None = None) -> None:
         """Renew the lease `name` for `lease_s` and store the progress, JSON, if it is given."""
@@ -61,18 +63,32 @@ class Leases:
     def can_be_judged(self) -> bool:
         """Whether a missing lease means that its process is dead.
 
-        False for `lease_s` after Redis was started or wiped: live processes may not have renewed
-        their leases yet.
+        False for `lease_s` after Redis was started or wiped, after this process failed to reach it,
+        and after this process has started: live processes may not have renewed their leases yet.
         """
         seconds, microseconds = self.redis.time()
         self.redis.set(FIRST_SEEN, seconds + microseconds / 1e6, nx=True)
         known_s = seconds + microseconds / 1e6 - float(str(self.redis.get(FIRST_SEEN)))
         up_s = self.redis.info("server")["uptime_in_seconds"]
-        return bool(min(known_s, up_s) > self.lease_s)
+        reached_s = time.monotonic() - self._away_at
+        return bool(min(known_s, up_s, reached_s) > self.lease_s)
+
+    def check(self) -> None:
+        """Raise RedisError unless Redis answers and takes writes."""
+        self.redis.set("vitrine:check", 1, px=1000)
+
+    def note_outage(self) -> None:
+        """Note that Redis does not answer, or refuses what it is asked: see `can_be_judged`."""
+        self._away_at = time.monotonic()
 
     def take_turn(self, duty: str, every_s: float) -> bool:
         """Whether this process gets the turn for `duty`, which is given once in `every_s`."""
-        return bool(self.redis.set(f"vitrine:turn:{duty}", 1, nx=True, px=int(every_s * 1000)))
+        key = f"vitrine:turn:{duty}"
+        try:
+            return bool(self.redis.set(key, 1, nx=True, px=int(every_s * 1000)))
+        except RedisError:
+            self.note_outage()
+            raise
 
     def end_turn(self, duty: str) -> None:
         """End the turn early, so that the next process may take it."""

@@ -78,7 +78,7 @@ class Ledger:
         """The jobs that have not ended, oldest first."""
         for record in self.records.marked_open():
             if record.terminal:  # the process that ended it died before it cleaned up
-                self._close(record)
+                self._try_to_close(record)
             else:
                 yield record
 
@@ -169,14 +169,17 @@ class Ledger:
         if record.terminal:
             if event_added:  # else Redis is away: do not wait for a second timeout
                 count_end(self.events.redis, record)
-            try:
-                self._close(record)
-            except (StorageError, RedisError):
-                logger.warning("job %s has ended; it is tidied up later", record.id)
+            self._try_to_close(record)
         elif event_added:
             with suppress(RedisError):  # the reconciler indexes it later
                 self.index.put(record)
         return record
+
+    def _try_to_close(self, record: JobRecord) -> None:
+        try:
+            self._close(record)
+        except (StorageError, RedisError):
+            logger.warning("job %s has ended; it is tidied up later", record.id)
 
     def _close(self, record: JobRecord) -> None:
         self.events.keep(self.storage, record.id)

@@ -3,17 +3,16 @@
 Of two processes that append the same revision of a job, one succeeds (compare-and-set).
 """
 
-import logging
+import re
 from collections.abc import Iterator
 
 from worker.ledger.artifacts import scratch_folder
 from worker.revision_chain import RecordDamaged, RevisionChain
-from worker.schemas.jobs import JobRecord, made_at, now
+from worker.schemas.jobs import JobRecord, is_id, made_at, now
 from worker.storage import Storage
 
-logger = logging.getLogger(__name__)
-
 RECORDS = "jobs/records"
+REVISION = re.compile(rf"{RECORDS}/([^/]+)/([0-9]{{6}})\.json")
 OPEN = "jobs/open"  # a mark for each job that has not ended
 REMEMBERED = 10_000  # records in the cache of one process
 UNWRITTEN_S = 3600  # after this time, the process that was creating a job is presumed dead
@@ -94,8 +93,8 @@ class Records:
         """The number of each job's newest revision by job id, from one listing of all revisions."""
         newest: dict[str, int] = {}
         for key in self.storage.keys(RECORDS):
-            job_id, name = key.split("/")[2:]
-            newest[job_id] = int(name.removesuffix(".json"))
+            if (found := REVISION.fullmatch(key)) and is_id("job", found[1]):
+                newest[found[1]] = int(found[2])
         return newest
 
     def revision(self, job_id: str, number: int) -> JobRecord | None:
@@ -109,11 +108,13 @@ class Records:
     def marked_open(self) -> Iterator[JobRecord]:
         """The jobs that are marked as not ended, oldest first; a few may have ended since."""
         for key in self.storage.keys(OPEN):
-            job_id = key.rsplit("/", 1)[-1]
+            job_id = key.removeprefix(f"{OPEN}/")
+            if not is_id("job", job_id):
+                continue
             try:
                 yield self.read(job_id)
-            except RecordDamaged as error:
-                logger.error("%s", error)
+            except RecordDamaged:  # it has been reported
+                continue
             except JobNotFound:
                 # Its first revision is being written, or the process died before it wrote it.
                 if (now() - made_at(job_id)).total_seconds() > UNWRITTEN_S:
@@ -134,7 +135,7 @@ class Records:
         self._known.pop(job_id, None)
 
     def _chain(self, job_id: str) -> RevisionChain[JobRecord]:
-        return RevisionChain(self.storage, f"{RECORDS}/{job_id}", JobRecord)
+        return RevisionChain(self.storage, f"{RECORDS}/{job_id}", JobRecord, "job")
 
 
 def _open_key(job_id: str) -> str:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from worker.ledger.job_index import rebuild
 from worker.ledger.ledger import Ledger
 from worker.ledger.records import JobNotFound
+from worker.revision_chain import RecordDamaged
 from worker.schemas.jobs import first_id_at, now
 
 logger = logging.getLogger(__name__)
@@ -23,6 +24,8 @@ def expired(ledger: Ledger, age: timedelta) -> Iterator[str]:
             record = ledger.records.read(job_id)
         except JobNotFound:  # a process died while it was deleting this job
             yield job_id
+            continue
+        except RecordDamaged:  # how long ago it ended is unknown: it is kept
             continue
         if record.finished_at is not None and record.finished_at < limit:
             yield job_id

@@ -18,6 +18,7 @@ from worker.ledger.events import Events
 from worker.ledger.leases import Leases
 from worker.ledger.ledger import Ledger
 from worker.ledger.records import JobNotFound
+from worker.revision_chain import RecordDamaged
 from worker.schemas.jobs import JobRecord, JobStatus
 from worker.schemas.requests import JobRequest, JobType
 from worker.settings import Settings
@@ -143,6 +144,8 @@ class JobQueue:
             try:
                 record = self.ledger.live(self.ledger.records.read_cached(job_id))
             except JobNotFound:  # half deleted: the next `retention.prune` finds it in the index
+                continue
+            except RecordDamaged:  # it has been reported; `GET /jobs/{id}` answers so
                 continue
             # The index may be a transition behind.
             if job_type in (None, record.type) and status in (None, record.status):

@@ -14,7 +14,8 @@ from worker.ledger.ledger import Ledger
 from worker.ledger.records import JobNotFound, Records
 from worker.queue.queue import JobQueue
 from worker.registry.image_links import ImageLinks
-from worker.schemas.jobs import JobRecord
+from worker.revision_chain import RecordDamaged
+from worker.schemas.jobs import JobRecord, is_id
 
 logger = logging.getLogger(__name__)
 
@@ -58,10 +59,12 @@ def refresh_index(ledger: Ledger, active: Sequence[JobRecord]) -> None:
             ledger.index.put(ledger.records.read(job_id))
         except JobNotFound:
             ledger.index.remove(job_id)
+        except RecordDamaged:  # it stays where it was last listed
+            continue
 
 
 def sweep(records: Records) -> None:
     """Delete scratch files that processes stored for a job after it had ended."""
     for job_id in records.storage.folders(SCRATCH):
-        if not records.is_marked(job_id):
+        if is_id("job", job_id) and not records.is_marked(job_id):
             records.close(job_id)

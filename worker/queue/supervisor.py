@@ -4,6 +4,9 @@ The work-horse is a new process (`worker.queue.work_horse`) instead of RQ's fork
 which the supervisor needs to read the ledger, do not survive a fork, and neither do torch's. RQ's
 own SpawnWorker would show the Redis password in its arguments. The work-horse's imports take about
 2 s, little beside a training. The supervisor itself never imports torch.
+
+A Redis that answers with an error (it is full, loading, or a replica) is away, as one that does not
+answer: jobs go on, and no work-horse that ends because of it counts as dead.
 """
 
 import logging
@@ -13,10 +16,9 @@ import sys
 import threading
 from datetime import UTC
 
-from redis import Redis
+from redis import Redis, RedisError
 from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import Queue, Worker, worker_registration
 from rq.exceptions import StopRequested
 from rq.executions import Execution
@@ -26,6 +28,7 @@ from rq.serializers import JSONSerializer
 from worker import logs
 from worker.queue.queue import HELP_TASK, QUEUE_NAME, JobQueue
 from worker.queue.reconciler import RECONCILE_S, reconcile_in_turn
+from worker.queue.work_horse import REDIS_AWAY
 from worker.schemas.jobs import now
 from worker.storage import StorageError
 
@@ -34,7 +37,6 @@ logger = logging.getLogger(__name__)
 WORKER_TTL_S = 15 + int(RECONCILE_S)  # RQ blocks on the queue for its ttl minus 15 s at a time
 RETRY_S = 1.0
 START_S = 120.0  # limit of a work-horse's start on a slow or busy machine
-AWAY = (RedisConnectionError, RedisTimeoutError)
 
 
 def work(jobs: JobQueue) -> None:
@@ -43,7 +45,8 @@ def work(jobs: JobQueue) -> None:
     while not stop.is_set():
         try:
             JobWorker(jobs, jobs.queue.connection, stop).work(logging_level="WARNING")
-        except AWAY:
+        except RedisError:
+            jobs.leases.note_outage()
             logger.warning("Redis is away; asking again")
         except StopRequested:  # the signal came between two of RQ's loops
             return
@@ -88,7 +91,8 @@ class JobWorker(Worker):
             if self._is_silent(job):
                 logger.error("%s shows no sign of life; killing its process", job.id)
                 self.kill_horse(signal.SIGKILL)
-        except AWAY:
+        except RedisError:
+            self.jobs.leases.note_outage()
             logger.warning("Redis is away; the job goes on")
         except StorageError as error:
             logger.warning("cannot tell whether %s lives: %s", job.id, error)
@@ -96,22 +100,24 @@ class JobWorker(Worker):
             self._reconcile()
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """RQ's own; while a work-horse runs, connection errors are ignored."""
+        """RQ's own; while a work-horse runs, errors of Redis are ignored."""
         try:
             super().heartbeat(timeout, pipeline)
-        except AWAY:
-            if not self._horse_pid:
-                raise
+        except RedisError as error:
+            self.jobs.leases.note_outage()
+            if not self._horse_pid:  # RQ's loop waits and goes on after this error, and no other
+                raise RedisConnectionError(str(error)) from error
 
     def _reconcile(self) -> None:
-        """Run the reconciler; a failure of Redis or storage is retried in a few seconds."""
+        """Run the reconciler; after any failure it is tried again in a few seconds."""
         try:
             reconcile_in_turn(self.jobs)
-        except AWAY:
+        except RedisError:
             logger.warning("Redis is away; jobs are reconciled later")
         except StorageError as error:
-            # Raising would end the supervisor, and the work-horse with it.
             logger.warning("reconciling the jobs failed and is tried again: %s", error)
+        except Exception:  # raising would end the supervisor, and the work-horse with it
+            logger.exception("reconciling the jobs failed by a fault, and is tried again")
 
     def _is_silent(self, job: Job) -> bool:
         """Whether it has no lease, though it has claimed the job or has run for `START_S`."""
@@ -123,15 +129,20 @@ class JobWorker(Worker):
         record = self.jobs.ledger.records.read(str(job.args[0]))
         return record.held_by == job.id or age_s > START_S
 
-    def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: object) -> None:
+    def handle_work_horse_killed(
+        self, job: Job, retpid: int | None, ret_val: int | None, rusage: object
+    ) -> None:
         """The work-horse died before it committed: queue its job again, within its budget."""
         super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call] # the same
+        if ret_val is not None and os.waitstatus_to_exitcode(ret_val) == REDIS_AWAY:
+            logger.warning("Redis was away from %s; its job is delivered again", job.id)
+            return
         if job.func_name == HELP_TASK:
             self.jobs.leases.drop(job.id)  # a helper does not own the job
             return
         try:
             self.jobs.handle_dead_delivery(str(job.args[0]), job.id)
-        except StorageError as error:
+        except (StorageError, RedisError) as error:
             logger.warning("the lease of %s will run out: %s", job.id, error)
 
     def handle_warm_shutdown_request(self) -> None:
@@ -145,7 +156,7 @@ class JobWorker(Worker):
         """RQ's own record of the SIGTERM; if Redis is away, the shutdown goes on without it."""
         try:
             super().set_shutdown_requested_date()  # type: ignore[no-untyped-call] # the same
-        except AWAY:
+        except RedisError:
             logger.warning("Redis is away; stopping all the same")
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:  # noqa: ARG002 - RQ's signature

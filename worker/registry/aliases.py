@@ -1,14 +1,20 @@
-"""Model aliases: an append-only history of changes for each, whose newest entry is in force.
+"""Model aliases: an append-only history of changes for each.
 
-Every change is an object of its own, written by compare-and-set. A rollback is a change too: it
-undoes the last one that is not undone yet.
+Every change is an object of its own, written by compare-and-set. The newest change whose version
+exists is in force: one that lost against the deletion of its version never was. A rollback is a
+change too: it undoes the last one that is not undone yet.
 """
+
+import re
+from collections.abc import Callable, Collection
 
 from pydantic import BaseModel
 
-from worker.revision_chain import RevisionChain
+from worker.revision_chain import RecordDamaged, RevisionChain
 from worker.schemas.jobs import now
 from worker.storage import ObjectExists, Storage
+
+ALIAS_NAME = "[a-z][a-z0-9-]{0,62}"
 
 
 class NothingToRollBack(RuntimeError):
@@ -30,40 +36,52 @@ class Aliases:
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
 
-    def current(self, name: str) -> dict[str, int]:
-        """Current version of each alias of a model."""
-        current = {}
-        for alias in self.storage.folders(f"models/{name}/aliases"):
-            newest = self._chain(name, alias).newest()
-            if newest is not None:
-                current[alias] = newest.version
-        return current
+    def names(self, name: str) -> list[str]:
+        """The aliases of a model, also damaged ones, sorted."""
+        found = self.storage.folders(f"models/{name}/aliases")
+        return [alias for alias in found if re.fullmatch(ALIAS_NAME, alias)]
+
+    def target(self, name: str, alias: str, exists: Callable[[int], bool]) -> int | None:
+        """The version that an alias points to, one that `exists`; None if it is not set.
+
+        Raises:
+            RecordDamaged: its newest change cannot be read. Pointing it anew repairs it.
+        """
+        newest = self._chain(name, alias).newest()
+        if newest is None or exists(newest.version):
+            return None if newest is None else newest.version
+        earlier = (change.version for change in reversed(self.history(name, alias)))
+        return next(filter(exists, earlier), None)
 
     def history(self, name: str, alias: str) -> list[AliasChange]:
-        """All changes, oldest first; empty where there is no such alias."""
+        """All changes that can be read, oldest first; empty where there is no such alias."""
         return self._chain(name, alias).revisions()
 
     def point(self, name: str, alias: str, version: int) -> AliasChange:
         """Point an alias at a version; does nothing if it points there already."""
         return self._append(name, alias, version, is_rollback=False)
 
-    def roll_back(self, name: str, alias: str, versions: set[int]) -> AliasChange:
+    def roll_back(self, name: str, alias: str, versions: Collection[int]) -> AliasChange:
         """Point an alias at the version before, skipping deleted ones: those not in `versions`.
 
         Raises:
             NothingToRollBack: there is no such version.
         """
-        places = _undone(self.history(name, alias))
-        before = [version for version in places[:-1] if version in versions]
+        history = self.history(name, alias)
+        while history and history[-1].version not in versions:
+            history.pop()  # it never was in force
+        before = [version for version in _undone(history)[:-1] if version in versions]
         if not before:
             raise NothingToRollBack(f"{name}@{alias} has not pointed to another version before")
         return self._append(name, alias, before[-1], is_rollback=True)
 
     def _append(self, name: str, alias: str, version: int, *, is_rollback: bool) -> AliasChange:
+        chain = self._chain(name, alias)
         while True:
-            entries = self.history(name, alias)
-            if entries and entries[-1].version == version:
-                return entries[-1]
+            number = chain.newest_number()
+            newest = self._readable(chain, number)
+            if newest is not None and newest.version == version:
+                return newest
             change = AliasChange(
                 alias=alias,
                 version=version,
@@ -71,13 +89,21 @@ class Aliases:
                 is_rollback=is_rollback,
             )
             try:
-                self._chain(name, alias).append(len(entries) + 1, change)
+                chain.append(number + 1, change)
             except ObjectExists:
                 continue  # another process appended this number first
             return change
 
+    @staticmethod
+    def _readable(chain: RevisionChain[AliasChange], number: int) -> AliasChange | None:
+        try:
+            return chain.read(number)
+        except RecordDamaged:  # the next change repairs the alias
+            return None
+
     def _chain(self, name: str, alias: str) -> RevisionChain[AliasChange]:
-        return RevisionChain(self.storage, f"models/{name}/aliases/{alias}", AliasChange, digits=8)
+        folder = f"models/{name}/aliases/{alias}"
+        return RevisionChain(self.storage, folder, AliasChange, "alias", digits=8)
 
 
 def _undone(history: list[AliasChange]) -> list[int]:

@@ -40,7 +40,7 @@ def register_models(registry: Registry) -> None:
                 },
             )
         )
-        if PRODUCTION not in registry.aliases(folder.name):
+        if PRODUCTION not in registry.pointers.names(folder.name):
             registry.point(folder.name, PRODUCTION, registered.version)
 
 

@@ -12,13 +12,15 @@ from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
 
+from worker import damage
 from worker.ledger.artifacts import media_type
-from worker.schemas.jobs import made_at, now
-from worker.storage import CannotSign, ObjectExists, Storage
+from worker.schemas.jobs import is_id, made_at, now
+from worker.storage import CannotSign, ObjectExists, Storage, StorageError
 
 FOLDER = "generated"
 SECRET = "secrets/links"
 SECRET_BYTES = 32
+MOST_SECRETS = 9
 
 
 class LinkRefused(PermissionError):
@@ -59,8 +61,9 @@ class ImageLinks:
 
     def sweep(self) -> None:
         """Delete images whose links have all expired."""
+        lifetime = timedelta(seconds=self.lifetime_s)
         for group in self.storage.folders(FOLDER):
-            if made_at(group) + timedelta(seconds=self.lifetime_s) < now():
+            if is_id("gen", group) and made_at(group) + lifetime < now():
                 self.storage.clear(f"{FOLDER}/{group}")
 
     def _sign(self, key: str, expires: int) -> str:
@@ -68,10 +71,19 @@ class ImageLinks:
 
     @cached_property
     def _secret(self) -> bytes:
-        """The secret of this store; the first process that needs it creates it."""
-        with suppress(ObjectExists):
-            self.storage.create(SECRET, secrets.token_bytes(SECRET_BYTES))
-        return self.storage.read(SECRET)
+        """The secret of this store; the first process that needs it creates it.
+
+        A damaged one is never used: an empty secret would let anybody sign. The next key is tried,
+        as all processes do, so that they all agree.
+        """
+        for key in (SECRET, *(f"{SECRET}-{number}" for number in range(2, MOST_SECRETS + 1))):
+            with suppress(ObjectExists):
+                self.storage.create(key, secrets.token_bytes(SECRET_BYTES))
+            secret = self.storage.read(key)
+            if len(secret) == SECRET_BYTES:
+                return secret
+            damage.report(self.storage, "secret", key)
+        raise StorageError("the store damages the secret of image links")
 
 
 def _key(group: str, name: str) -> str:

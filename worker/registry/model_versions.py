@@ -1,11 +1,13 @@
-"""Model version: its card, its parts, and their storage keys."""
+"""Model version: its card, its files, and their storage keys."""
 
+import hashlib
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel, JsonValue
 
 from worker.schemas.jobs import now
 from worker.schemas.requests import ModelName
+from worker.storage import Storage, StorageError
 
 
 class ModelCard(BaseModel):
@@ -72,3 +74,25 @@ def samples_key(name: str, digest: str) -> str:
 def file_key(name: str, digest: str, file: str) -> str:
     """Storage key of one of the other files."""
     return f"models/{name}/files/{digest}/{file}"
+
+
+def store_files(storage: Storage, new: NewVersion, digest: str) -> None:
+    """Store the weights, whose SHA-256 is `digest`, and the other files.
+
+    Raises:
+        StorageError: the store failed, or the weights read back differ from those written.
+    """
+    key = weights_key(new.name, digest)
+    storage.put(key, new.weights)
+    if hashlib.sha256(storage.read(key)).hexdigest() != digest:
+        raise StorageError("the object store has damaged what it was given")
+    storage.put(samples_key(new.name, digest), new.samples_png)
+    for file, data in new.files.items():
+        storage.put(file_key(new.name, digest, file), data)
+
+
+def delete_files(storage: Storage, name: str, digest: str) -> None:
+    """Delete the weights and the other files."""
+    storage.delete(weights_key(name, digest))
+    storage.delete(samples_key(name, digest))
+    storage.clear(f"models/{name}/files/{digest}")

@@ -7,24 +7,26 @@ digest, and the card is created last, by a compare-and-set that one writer wins 
 import hashlib
 import re
 
-from worker.registry.aliases import AliasChange, Aliases
+from worker.registry.aliases import ALIAS_NAME, AliasChange, Aliases
+from worker.registry.cards import MODEL_NAME, NUMBER, Cards
+from worker.registry.deletions import Deletions
 from worker.registry.model_versions import (
     ModelCard,
     NewVersion,
     card_key,
+    delete_files,
     file_key,
     samples_key,
+    store_files,
     weights_key,
 )
+from worker.revision_chain import RecordDamaged
 from worker.schemas.requests import AliasName
-from worker.storage import ObjectExists, ObjectNotFound, Storage, StorageError
+from worker.storage import ObjectExists, ObjectNotFound, Storage
 
 PRODUCTION = "production"
-DELETED = "deleted.json"  # in place of a version's card
 SHIPPED = "shipped"  # origin of a bundled version, in place of a job's id
-REFERENCE = re.compile(
-    r"^([a-z0-9][a-z0-9-]{0,62})(?:@([a-z][a-z0-9-]{0,62})|:([1-9][0-9]{0,8}))?$"
-)
+REFERENCE = re.compile(rf"^({MODEL_NAME})(?:@({ALIAS_NAME})|:({NUMBER}))?$")
 
 
 class ModelNotFound(LookupError):
@@ -48,6 +50,7 @@ class Registry:
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
+        self.cards = Cards(storage)
         self.pointers = Aliases(storage)
 
     def register(self, new: NewVersion) -> ModelCard:
@@ -60,40 +63,39 @@ class Registry:
             StorageError: the store failed, or the weights read back differ from those written.
         """
         digest = hashlib.sha256(new.weights).hexdigest()
-        self._store_files(new, digest)
+        store_files(self.storage, new, digest)
         card = new.unnumbered(digest)
         if new.origin != SHIPPED:
-            card = self._first_of(card)
+            card = self.cards.first_of(card)
         while True:
             # The number first: a concurrent registration takes this number, or is found below.
-            number = max(self._numbers(new.name), default=0) + 1
+            number = max(self.cards.numbers(new.name), default=0) + 1
             for known in self.versions(new.name):
                 if (known.origin, known.weights_sha256) == (card.origin, card.weights_sha256):
                     return known
             numbered = card.model_copy(update={"version": number})
             try:
-                self.storage.create(card_key(new.name, number), numbered.model_dump_json().encode())
+                self.cards.create(numbered)
             except ObjectExists:
                 continue  # another process took the number
             return numbered
 
     def names(self) -> list[str]:
         """Names of all models that have a version, sorted."""
-        names = self.storage.folders("models")
-        return [name for name in names if self._has_version(name)]
+        return self.cards.models()
 
     def versions(self, name: str) -> list[ModelCard]:
-        """Cards of all versions of a model, oldest first."""
-        cards = (self._find(name, number) for number in self._numbers(name))
-        return [card for card in cards if card is not None]
+        """Cards of all versions of a model, oldest first; damaged ones are left out."""
+        return self.cards.readable(name)
 
     def card(self, name: str, version: int) -> ModelCard:
         """One version's card.
 
         Raises:
             ModelNotFound: there is no such version.
+            RecordDamaged: the card cannot be read.
         """
-        card = self._find(name, version)
+        card = self.cards.find(name, version)
         if card is None:
             raise ModelNotFound(f"no version {version} of model {name!r}")
         return card
@@ -106,6 +108,7 @@ class Registry:
         Raises:
             InvalidReference: the reference has another form.
             ModelNotFound: there is no such model, alias or version.
+            RecordDamaged: the alias or the card cannot be read.
         """
         match = REFERENCE.fullmatch(reference)
         if match is None:
@@ -113,27 +116,36 @@ class Registry:
         name, alias, version = match.groups()
         if version is not None:
             return self.card(name, int(version))
-        aliases = self.aliases(name)
-        wanted = alias or PRODUCTION
-        if wanted in aliases:
-            return self.card(name, aliases[wanted])
+        target = self.pointers.target(
+            name, alias or PRODUCTION, lambda number: self.storage.exists(card_key(name, number))
+        )
+        if target is not None:
+            return self.card(name, target)
         versions = [] if alias else self.versions(name)
         if not versions:
             raise ModelNotFound(f"no model {reference!r}")
         return versions[-1]
 
     def aliases(self, name: str) -> dict[str, int]:
-        """Current version of each alias of a model."""
-        return self.pointers.current(name)
+        """Current version of each alias of a model; damaged aliases are left out."""
+        existing, found = self.cards.existing(name), {}
+        for alias in self.pointers.names(name):
+            try:
+                target = self.pointers.target(name, alias, existing.__contains__)
+            except RecordDamaged:  # it has been reported
+                continue
+            if target is not None:
+                found[alias] = target
+        return found
 
     def point(self, name: str, alias: AliasName, version: int) -> AliasChange:
         """Point an alias at an existing version; does nothing if it points there already.
 
         Raises:
-            ModelNotFound: there is no such version.
+            ModelNotFound: there is no such version, or it was deleted meanwhile.
         """
         self.card(name, version)
-        return self.pointers.point(name, alias, version)
+        return self._kept(name, self.pointers.point(name, alias, version))
 
     def history(self, name: str, alias: str) -> list[AliasChange]:
         """All changes of an alias, oldest first.
@@ -150,12 +162,12 @@ class Registry:
         """Point an alias at the version that it pointed to before.
 
         Raises:
-            ModelNotFound: there is no such alias.
+            ModelNotFound: there is no such alias, or that version was deleted meanwhile.
             NothingToRollBack: it has not pointed to another version that still exists.
         """
         self.history(name, alias)
-        versions = {card.version for card in self.versions(name)}
-        return self.pointers.roll_back(name, alias, versions)
+        change = self.pointers.roll_back(name, alias, self.cards.existing(name))
+        return self._kept(name, change)
 
     def delete(self, name: str, version: int) -> None:
         """Delete a version for good; its number is not used again.
@@ -165,59 +177,52 @@ class Registry:
             VersionInUse: an alias points to it.
         """
         card = self.card(name, version)
-        pointing = [alias for alias, target in self.aliases(name).items() if target == version]
-        if pointing:
-            raise VersionInUse(f"{name}@{pointing[0]} points to version {version}")
-        folder = f"models/{name}/versions/{version}"
-        self.storage.put(f"{folder}/{DELETED}", card.model_dump_json().encode())
-        self.storage.delete(card_key(name, version))
-        digest = card.weights_sha256
-        if all(other.weights_sha256 != digest for other in self.versions(name)):
-            self.storage.delete(weights_key(name, digest))
-            self.storage.delete(samples_key(name, digest))
-            self.storage.clear(f"models/{name}/files/{digest}")
+        deletions = Deletions(self.storage, name, version)
+        if not deletions.is_done():  # else a process died before it had deleted everything
+            self._check_unused(name, version)
+            begun = deletions.begin()
+            try:
+                self._check_unused(name, version)
+            except VersionInUse:
+                deletions.decide(begun, "refused")
+                raise
+            if not deletions.decide(begun, "done"):
+                raise VersionInUse(f"an alias was just pointed to version {version}")
+        self._remove(card)
 
     def was_deleted(self, name: str, origin: str, digest: str) -> bool:
         """Whether a version of this origin with these weights has been deleted."""
-        for number in self._numbers(name):
-            key = f"models/{name}/versions/{number}/{DELETED}"
-            if self.storage.exists(key):
-                card = ModelCard.model_validate_json(self.storage.read(key))
-                if (card.origin, card.weights_sha256) == (origin, digest):
-                    return True
-        return False
+        deleted = self.cards.deleted(name)
+        return any((card.origin, card.weights_sha256) == (origin, digest) for card in deleted)
 
-    def _numbers(self, name: str) -> list[int]:
-        """Numbers of all versions, including deleted ones, sorted."""
-        return sorted(int(part) for part in self.storage.folders(f"models/{name}/versions"))
+    def _kept(self, name: str, change: AliasChange) -> AliasChange:
+        """The change, once no deletion of its version can succeed any more."""
+        if not Deletions(self.storage, name, change.version).refuse():
+            if (card := self.cards.find(name, change.version)) is not None:
+                self._remove(card)  # so that the change is not in force, whoever dies now
+            raise ModelNotFound(f"version {change.version} of model {name!r} was just deleted")
+        return change
 
-    def _has_version(self, name: str) -> bool:
-        keys = self.storage.keys(f"models/{name}/versions")
-        return any(not key.endswith(DELETED) for key in keys)
+    def _check_unused(self, name: str, version: int) -> None:
+        """Raise VersionInUse if an alias points to the version, or is damaged and may do so."""
+        existing = self.cards.existing(name)
+        for alias in self.pointers.names(name):
+            try:
+                if self.pointers.target(name, alias, existing.__contains__) == version:
+                    raise VersionInUse(f"{name}@{alias} points to version {version}")
+            except RecordDamaged as error:
+                raise VersionInUse(
+                    f"{name}@{alias} is damaged and may point to version {version}; point it anew"
+                ) from error
 
-    def _find(self, name: str, version: int) -> ModelCard | None:
-        try:
-            return ModelCard.model_validate_json(self.storage.read(card_key(name, version)))
-        except ObjectNotFound:
-            return None
-
-    def _store_files(self, new: NewVersion, digest: str) -> None:
-        key = weights_key(new.name, digest)
-        self.storage.put(key, new.weights)
-        if hashlib.sha256(self.storage.read(key)).hexdigest() != digest:
-            raise StorageError("the object store has damaged what it was given")
-        self.storage.put(samples_key(new.name, digest), new.samples_png)
-        for file, data in new.files.items():
-            self.storage.put(file_key(new.name, digest, file), data)
-
-    def _first_of(self, card: ModelCard) -> ModelCard:
-        """The card, without number, of the first of the job's attempts that registered."""
-        key = f"models/{card.name}/origins/{card.origin}.json"
-        try:
-            self.storage.create(key, card.model_dump_json().encode())
-        except ObjectExists:
-            return ModelCard.model_validate_json(self.storage.read(key))
-        return card
+    def _remove(self, card: ModelCard) -> None:
+        """Remove a version whose deletion is decided, with the files that no other one needs."""
+        self.cards.delete(card)
+        left = self.versions(card.name)
+        is_needed = any(other.weights_sha256 == card.weights_sha256 for other in left)
+        # A damaged card may need any file.
+        if not is_needed and len(left) == len(self.cards.existing(card.name)):
+            delete_files(self.storage, card.name, card.weights_sha256)
 
     def weights(self, card: ModelCard) -> bytes:
         """The safetensors file of a version.
@@ -225,14 +230,13 @@ class Registry:
         Raises:
             WeightsDamaged: it is missing, or differs from what was registered.
         """
+        what = f"the weights of {card.name}:{card.version}"
         try:
             data = self.storage.read(weights_key(card.name, card.weights_sha256))
         except ObjectNotFound as error:
-            raise WeightsDamaged(
-                f"the weights of {card.name}:{card.version} are missing"
-            ) from error
+            raise WeightsDamaged(f"{what} are missing") from error
         if hashlib.sha256(data).hexdigest() != card.weights_sha256:
-            raise WeightsDamaged(f"the weights of {card.name}:{card.version} are damaged")
+            raise WeightsDamaged(f"{what} are damaged")
         return data
 
     def samples(self, card: ModelCard) -> bytes:

@@ -1,5 +1,6 @@
 """Job record and its state machine; ids that sort by time."""
 
+import re
 import secrets
 import time
 from datetime import UTC, datetime, timedelta
@@ -157,6 +158,15 @@ def made_at(some_id: str) -> datetime:
     for character in some_id.rsplit("_", 1)[-1][:10]:
         milliseconds = 32 * milliseconds + ALPHABET.index(character)
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def is_id(prefix: str, name: str) -> bool:
+    """Whether `new_id(prefix)` makes such ids; object storage may hold files with other names."""
+    try:
+        made_at(name)
+    except (ValueError, OverflowError):
+        return False
+    return re.fullmatch(rf"{prefix}_[0-9a-z]{{20}}", name) is not None
 
 
 def first_id_at(prefix: str, moment: datetime) -> str:

@@ -219,7 +219,7 @@ class Deliveries:
         return True
 
     def _chain(self, job_id: str) -> RevisionChain[Delivery]:
-        return RevisionChain(self.storage, f"{DELIVERIES}/{job_id}", Delivery)
+        return RevisionChain(self.storage, f"{DELIVERIES}/{job_id}", Delivery, "webhook")
 
 
 def webhook(record: JobRecord) -> Webhook:

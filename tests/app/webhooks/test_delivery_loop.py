@@ -210,7 +210,7 @@ def test_a_slow_receiver_does_not_hold_up_the_others(jobs: JobQueue, start: Star
 
         async def until_the_quick_one_was_told() -> None:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(deliverer.run)
+                tasks.start_soon(deliverer.run, lambda: None)
                 with anyio.fail_after(8):
                     while any(state(jobs, record).status == "pending" for record in records):
                         await anyio.sleep(0.05)
@@ -245,3 +245,30 @@ def test_a_damaged_record_or_one_that_was_deleted_holds_up_no_other(
     assert unwritable.id in caplog.text
     assert ids(receiver) == [f"msg_{sound.id.removeprefix('job_')}"]
     assert [mark.job_id for mark in jobs.ledger.deliveries.due()] == [damaged.id, unwritable.id]
+
+
+def test_a_delivery_whose_state_is_damaged_holds_up_no_other(
+    jobs: JobQueue, start: StartDeliverer, storage: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
+    with receiving() as receiver:
+        damaged, sound = ended(jobs, receiver.url), ended(jobs, receiver.url)
+        storage.put(f"{DELIVERIES}/{damaged.id}/000001.json", b"")
+        for _ in range(2):
+            deliver(start())
+            jobs.leases.end_turn(f"webhook:{damaged.id}")
+    assert (len(receiver.received), state(jobs, sound).status) == (1, "delivered")
+    assert [r.levelname for r in caplog.records if damaged.id in r.getMessage()].count("ERROR") == 1
+
+
+def test_a_fault_in_one_delivery_breaks_off_no_other(
+    jobs: JobQueue, start: StartDeliverer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with receiving() as receiver:
+        record = ended(jobs, receiver.url)
+        deliverer = start()
+        jobs.settings = jobs.settings.model_copy(update={"webhook_secret": "no secret"})
+        deliver(deliverer)
+        assert f"delivering the webhook of {record.id} failed by a fault" in caplog.text
+        jobs.leases.end_turn(f"webhook:{record.id}")
+        deliver(start())
+    assert len(receiver.received) == 1

@@ -28,3 +28,13 @@ def test_what_a_stale_attempt_still_stores_is_not_taken(storage: Storage) -> Non
     checkpoints.save(2, 20, b"of the owner")
     checkpoints.save(1, 30, b"stale")
     assert checkpoints.newest() == b"of the owner"
+
+
+def test_foreign_files_take_no_checkpoint_s_place(storage: Storage) -> None:
+    checkpoints = Checkpoints(storage, "job_1")
+    for name in ("backup", "zz.tmp", ".DS_Store"):
+        storage.put(f"{checkpoints.folder}/{name}", b"foreign")
+    for step in (1, 2, 3):
+        checkpoints.save(1, step, b"%d" % step)
+    assert checkpoints.newest() == b"3"
+    assert len(list(storage.keys(checkpoints.folder))) == KEPT + 3

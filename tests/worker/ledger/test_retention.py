@@ -119,3 +119,11 @@ def command(settings: Settings, *arguments: str) -> "subprocess.CompletedProcess
         capture_output=True,
         text=True,
     )
+
+
+def test_a_damaged_job_is_kept_and_holds_up_no_other(jobs: JobQueue, storage: Storage) -> None:
+    damaged, old = ended(jobs, 2 * WEEK, 1), ended(jobs, 2 * WEEK, 2)
+    storage.put(f"jobs/records/{damaged.id}/000002.json", b"")
+    jobs.ledger.records = Records(storage)  # of another process, without a cache
+    assert list(prune(jobs.ledger, WEEK)) == [old.id]
+    assert stored(storage, damaged.id)

@@ -3,8 +3,10 @@
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from redis import RedisError
 
 from worker.ledger.artifacts import SCRATCH, scratch_folder
 from worker.queue.queue import (
@@ -14,7 +16,7 @@ from worker.queue.queue import (
     open_queue,
 )
 from worker.queue.reconciler import reconcile, reconcile_in_turn, sweep
-from worker.schemas.jobs import JobRecord, now
+from worker.schemas.jobs import JobRecord, move, now
 from worker.schemas.requests import TrainJob
 from worker.settings import Settings
 from worker.storage import Storage
@@ -149,3 +151,59 @@ def test_what_a_job_needed_goes_with_its_end_and_what_comes_later_is_swept(
     storage.put(state, b"from a process that did not know")
     sweep(jobs.ledger.records)
     assert list(storage.keys(SCRATCH)) == [kept]
+
+
+def test_a_job_that_is_damaged_after_it_was_indexed_is_passed_over(
+    jobs: JobQueue, storage: Storage
+) -> None:
+    damaged, sound = (jobs.submit("train", REQUEST).id for _ in range(2))
+    storage.put(f"jobs/records/{damaged}/000002.json", b"")
+    jobs.queue.empty()
+    jobs.leases.redis.delete(*jobs.leases.redis.keys("vitrine:underway:*"))
+    reconcile(jobs)
+    assert jobs.waiting() == [sound]
+
+
+def test_damage_is_logged_once(
+    jobs: JobQueue, storage: Storage, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = jobs.submit("train", REQUEST).id
+    storage.put(f"jobs/records/{damaged}/000002.json", b"")
+    for _ in range(3):
+        reconcile(jobs)
+    assert caplog.text.count(damaged) == 1
+
+
+def test_an_end_that_cannot_be_tidied_up_holds_up_no_other(jobs: JobQueue, tmp_path: Path) -> None:
+    ended, waiting = (jobs.submit("train", REQUEST) for _ in range(2))
+    jobs.ledger.records.append(move(ended, "cancelled"))
+    jobs.queue.empty()
+    jobs.leases.redis.delete(*jobs.leases.redis.keys("vitrine:underway:*"))
+    (tmp_path / "objects" / "jobs" / "events").write_text("in the way of the folder")
+    reconcile(jobs)
+    assert jobs.waiting() == [waiting.id]
+
+
+def test_after_an_outage_the_living_are_given_time_to_show_themselves(jobs: JobQueue) -> None:
+    record = running(jobs)
+    redis = jobs.leases.redis
+    try:
+        redis.config_set("maxmemory", 1)
+        for _ in range(2):
+            with pytest.raises(RedisError):
+                reconcile_in_turn(jobs)
+            time.sleep(LEASE_S / 2 + 0.1)
+    finally:
+        redis.config_set("maxmemory", 0)
+    reconcile_in_turn(jobs)
+    assert jobs.fetch(record.id).status == "running"
+    wait_until(jobs.leases.can_be_judged)
+    reconcile(jobs)
+    assert jobs.fetch(record.id).status == "queued"
+
+
+def test_only_a_job_s_own_scratch_folder_is_swept(jobs: JobQueue, storage: Storage) -> None:
+    for folder in ("backup", "job_x", ".cache"):
+        storage.put(f"{SCRATCH}/{folder}/file", b"foreign")
+    sweep(jobs.ledger.records)
+    assert len(storage.folders(SCRATCH)) == 3

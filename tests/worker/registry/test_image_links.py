@@ -1,11 +1,13 @@
 """Image links that a cloud presigns; the service's own links are tested over HTTP."""
 
+import hashlib
+import hmac
 from datetime import timedelta
 
 import httpx
 import pytest
 
-from worker.registry.image_links import ImageLinks
+from worker.registry.image_links import SECRET, ImageLinks, LinkRefused
 from worker.schemas.jobs import new_id, now
 from worker.storage import Storage
 
@@ -38,3 +40,26 @@ def test_old_images_are_swept_away_and_no_others(
     links.sweep()
     (kept,) = links.storage.keys("generated")
     assert links.storage.read(kept) == b"new"
+
+
+@pytest.mark.parametrize("left", [b"", b"short"])
+def test_a_damaged_secret_signs_nothing_and_all_processes_agree_on_the_next(
+    storage: Storage, left: bytes
+) -> None:
+    storage.put(SECRET, left)
+    first, second = ImageLinks(storage, 600), ImageLinks(storage, 600)
+    group = new_id("gen")
+    link = httpx.URL(first.put(group, "00.png", b"an image"))
+    expires, signature = int(link.params["expires"]), link.params["signature"]
+    assert second.read(group, "00.png", expires, signature) == b"an image"
+    signed = f"generated/{group}/00.png\n{expires}".encode()
+    forged = hmac.new(left, signed, hashlib.sha256).hexdigest()
+    with pytest.raises(LinkRefused):
+        second.read(group, "00.png", expires, forged)
+
+
+def test_foreign_folders_are_not_swept(storage: Storage) -> None:
+    for key in ("generated/foo/x.png", "generated/.cache/x.png"):
+        storage.put(key, b"foreign")
+    ImageLinks(storage, 0).sweep()
+    assert len(list(storage.keys("generated"))) == 2
