@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import ipaddress
 import re
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Literal, NamedTuple, get_args
 
@@ -33,6 +34,13 @@ class Key(NamedTuple):
 
 
 ApiKeys = dict[str, Key]  # by SHA-256 of the key
+
+
+@dataclass(frozen=True)
+class ScopeRule:
+    """A route's rule: its key has one of these scopes."""
+
+    allowed: tuple[Scope, ...]
 
 
 def parse_keys(text: str) -> ApiKeys:

@@ -1,14 +1,15 @@
 """FastAPI dependencies: services, API key scopes, content negotiation, idempotency keys."""
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated
 
+from anyio import from_thread
 from fastapi import Depends, Header, Query, Request, params
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from app.auth import Scope, authorize
+from app.auth import Scope, ScopeRule, authorize
 from app.errors import Problem
 from app.generation.async_generation import IdFor, submit_generation
 from app.generation.generate_images import MakeImages, generate_images
@@ -16,6 +17,7 @@ from app.generation.image_links import PublishImages, publish_images
 from app.generation.negotiation import preferred
 from app.schemas import JobView
 from app.services import Services
+from worker.datasets.import_slot import Abandoned
 from worker.ledger.idempotency import reserve
 from worker.registry.model_versions import ModelCard
 from worker.schemas.requests import GenerateJob
@@ -34,20 +36,28 @@ async def services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(services)]
 
 
-def require(*allowed: Scope) -> Callable[..., Awaitable[None]]:
-    """A dependency that lets only keys with one of these scopes through."""
+class ScopeCheck(ScopeRule):
+    """A dependency that lets only keys with one of its scopes through.
 
-    async def check(
+    It documents the rule in OpenAPI, and checks it again where `KeyCheck` has not seen the route.
+    """
+
+    async def __call__(
+        self,
         request: Request,
         services: ServicesDep,
         credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
     ) -> None:
+        """Keep the key's scopes for the route, or raise Problem."""
         sent = credentials.credentials if credentials else None
-        key = authorize(services.api_keys, sent, *allowed)
+        key = authorize(services.api_keys, sent, *self.allowed)
         if key is not None:
             request.state.scopes = key.scopes
 
-    return check
+
+def require(*allowed: Scope) -> ScopeCheck:
+    """A dependency that lets only keys with one of these scopes through."""
+    return ScopeCheck(allowed)
 
 
 def accepts(*media_types: str) -> params.Depends:
@@ -86,6 +96,14 @@ async def idempotent_id(
 
 
 IdempotentIdDep = Annotated[IdFor, Depends(idempotent_id)]
+
+
+async def abandoned(request: Request) -> Abandoned:
+    """Whether the client has disconnected, to be asked in a route's thread."""
+    return lambda: from_thread.run(request.is_disconnected)
+
+
+AbandonedDep = Annotated[Abandoned, Depends(abandoned)]
 
 
 async def make_images(request: Request, services: ServicesDep) -> MakeImages:

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
 from app.errors import MEDIA_TYPE, OPENAI, OpenAIError, ProblemDetails
@@ -35,6 +35,10 @@ def install(app: FastAPI) -> None:
     """Serve `/docs` and describe our errors instead of FastAPI's own."""
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
+    @app.get("/", include_in_schema=False)
+    def root() -> RedirectResponse:
+        return RedirectResponse("/docs")
+
     @app.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:
         return get_swagger_ui_html(
@@ -52,6 +56,11 @@ def install(app: FastAPI) -> None:
 
     # FastAPI's documented way to replace the document.
     app.openapi = openapi  # type: ignore[method-assign]
+
+    @app.get("/openapi.json", include_in_schema=False)
+    def read_document() -> JSONResponse:
+        # In a thread, unlike FastAPI's own route: the first call takes long.
+        return JSONResponse(openapi())
 
 
 def _document(app: FastAPI) -> dict[str, Any]:

@@ -62,8 +62,8 @@ async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
     items = [_item(raw) for raw in error.errors()[:MAX_LISTED_ERRORS]]
     first = items[0]
     if first.loc[0] == "path" and request.method != "PUT":
-        if is_exact(request.app, request.url.path):
-            return _wrong_method(request, methods_of(request.app, request.url.path))
+        if is_exact(request.app, request.scope["path"]):
+            return _wrong_method(request, methods_of(request.app, request.scope["path"]))
         # A malformed id is as unknown as any other: 404. PUT creates what it names: 422.
         return problem_response(request, Answer(404, "not_found", "Nothing has this name or id."))
     field = ".".join(str(part) for part in first.loc[1:])
@@ -78,7 +78,7 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 def _answer_http(request: Request, error: HTTPException) -> JSONResponse:
     """The answer to a Problem, or to an error that the framework raised."""
-    if error.status_code == 405 and (methods := methods_of(request.app, request.url.path)):
+    if error.status_code == 405 and (methods := methods_of(request.app, request.scope["path"])):
         return _wrong_method(request, methods)
     if is_full(error.__cause__):  # FastAPI blames the client for any error in reading a form
         return problem_response(request, ANSWERS[StorageFull])

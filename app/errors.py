@@ -18,7 +18,7 @@ from torch import OutOfMemoryError
 from models.checkpoint import CheckpointError
 from worker.datasets.datasets import DatasetInUse, DatasetNotFound
 from worker.datasets.direct_uploads import UploadNotFound, UploadTooLarge
-from worker.datasets.importing import TooManyImports
+from worker.datasets.import_slot import ImportAbandoned, TooManyImports
 from worker.ledger.idempotency import KeyReused
 from worker.ledger.in_flight import RequestInFlight
 from worker.ledger.records import JobNotFound
@@ -31,6 +31,7 @@ from worker.registry.registry import (
     VersionInUse,
     WeightsDamaged,
 )
+from worker.revision_chain import RecordDamaged
 from worker.schemas.jobs import IllegalMove
 from worker.storage import CannotSign, ObjectNotFound, StorageError, StorageFull
 from worker.webhooks.addresses import Unresolved
@@ -125,6 +126,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     DatasetInUse: Answer(409, "dataset_in_use"),
     QueueFull: Answer(429, "queue_full"),
     TooManyImports: Answer(429, "too_many_uploads"),
+    ImportAbandoned: Answer(CLIENT_GONE, "client_gone"),
     RequestInFlight: Answer(409, "idempotency_in_flight", passes=True),
     UploadTooLarge: Answer(413, "body_too_large"),
     CannotSign: Answer(
@@ -134,6 +136,11 @@ ANSWERS: dict[type[Exception], Answer] = {
     WeightsDamaged: Answer(503, "model_unavailable", "This model's weights are damaged."),
     CheckpointError: Answer(503, "model_unavailable", "This model's weights cannot be read."),
     OutOfMemoryError: Answer(503, "out_of_memory", "No memory is left for this; try fewer images."),
+    RecordDamaged: Answer(
+        503,
+        "record_damaged",
+        "What is stored under this name is damaged: restore it from a backup, or make it anew.",
+    ),
     StorageFull: Answer(507, "storage_full", "The object store is full; nothing was kept."),
     StorageError: Answer(503, "storage_unavailable", "The object store does not answer."),
     RedisError: Answer(503, "redis_unavailable", "The job system does not answer."),

@@ -5,24 +5,32 @@ import logging
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
 import anyio
 import anyio.to_thread
 from fastapi import FastAPI
-from redis import RedisError
 
 from app import docs, error_handlers
+from app.allowed_methods import routes_of
+from app.background.ledger_loops import maintain_ledger, reconcile
+from app.background.loops import Loop
 from app.middleware.access_log import AccessLog
 from app.middleware.body import BodyLimits
+from app.middleware.head import HeadAsGet
+from app.middleware.headers import ListHeaders
 from app.middleware.hosts import HostCheck
+from app.middleware.key_check import KeyCheck
 from app.middleware.rate_limits import RateLimits
 from app.middleware.request_id import RequestId
+from app.middleware.unread_body import CloseUnread
 from app.routers import (
     datasets,
     generate,
     health,
     images,
+    job_submission,
     jobs,
     metrics,
     models,
@@ -35,9 +43,6 @@ from app.server.fast_path import FastPath
 from app.server.header_timeout import SHUTDOWN
 from app.services import Services, open_services
 from models.checkpoint import CheckpointError
-from worker.ledger.maintenance import MAINTAIN_S, maintain
-from worker.queue.queue import JobQueue
-from worker.queue.reconciler import RECONCILE_S, reconcile_in_turn
 from worker.registry.registry import ModelNotFound, WeightsDamaged
 from worker.settings import Settings
 from worker.storage import StorageError
@@ -47,7 +52,7 @@ logger = logging.getLogger(__name__)
 GC_THRESHOLD = 20_000  # young objects before a garbage collection: those of many requests
 ROUTERS = (
     *(generate, openai, images, models, datasets, uploads),
-    *(jobs, webhooks, health, metrics),
+    *(job_submission, jobs, webhooks, health, metrics),
 )
 DESCRIPTION = """\
 Learns a shop's own product photos and generates new product images from them.
@@ -65,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
         description=DESCRIPTION,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,  # `app.docs` serves the document
         webhooks=webhooks.outgoing,
         redirect_slashes=False,
         lifespan=_lifespan,
@@ -80,14 +86,20 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _add_middleware(app: FastAPI, services: Services) -> None:
     """Add the middleware, from the innermost to the outermost."""
+    routes = routes_of(app)
     app.add_middleware(
         BodyLimits,
+        routes=routes,
         max_json_bytes=services.settings.max_body_bytes,
         max_upload_bytes=services.settings.max_upload_bytes,
     )
+    app.add_middleware(KeyCheck, routes=routes, keys=services.api_keys)
     if services.rate_limiter is not None:
         app.add_middleware(RateLimits, limiter=services.rate_limiter)
     app.add_middleware(HostCheck, rules=services.host_rules)
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(CloseUnread)
+    app.add_middleware(ListHeaders)
     app.add_middleware(AccessLog, metrics=services.metrics)
     app.add_middleware(RequestId)
 
@@ -102,9 +114,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
     gc.set_threshold(GC_THRESHOLD)
     stopping = threading.Event()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_reconcile, services.queue)
-        tasks.start_soon(_maintain, services, stopping)
-        tasks.start_soon(services.webhooks.run)
+        loops: dict[str, Loop] = {
+            "reconciler": partial(reconcile, services.queue),
+            "maintenance": partial(maintain_ledger, services.queue, stopping),
+            "webhooks": services.webhooks.run,
+        }
+        for name, loop in loops.items():
+            tasks.start_soon(services.loops.keep, name, loop)
         # Rate limits are checked asynchronously, in middleware that the fast path bypasses.
         fast_path = FastPath(services) if services.rate_limiter is None else None
         yield {FAST_PATH: fast_path, SHUTDOWN: services.event_streams.shutdown}
@@ -122,24 +138,3 @@ def _warm_up(services: Services) -> None:
         services.sampler.engines.open(services.resolver.resolve(None))
     except (ModelNotFound, WeightsDamaged, CheckpointError, StorageError) as error:
         logger.warning("the default model cannot be loaded: %s", error)
-
-
-async def _reconcile(queue: JobQueue) -> None:
-    """Run the reconciler, in turn with other processes, also while no worker is alive."""
-    while True:
-        try:
-            await anyio.to_thread.run_sync(reconcile_in_turn, queue)
-        except (RedisError, StorageError) as error:
-            logger.warning("reconciling the jobs failed and is tried again: %s", error)
-        await anyio.sleep(RECONCILE_S)
-
-
-async def _maintain(services: Services, stopping: threading.Event) -> None:
-    """Build the job index where it is missing, and delete old jobs, until the process stops."""
-    work = (services.queue.ledger, services.settings.keep_jobs_days, stopping.is_set)
-    while True:
-        try:
-            await anyio.to_thread.run_sync(maintain, *work)
-        except (RedisError, StorageError) as error:
-            logger.warning("maintaining the job ledger failed and is tried again: %s", error)
-        await anyio.sleep(MAINTAIN_S)

@@ -6,9 +6,11 @@
 from dataclasses import dataclass
 
 import torch
+from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as AsyncRedis
 
 from app.auth import ApiKeys, parse_keys
+from app.background.loops import BackgroundLoops
 from app.event_stream import QUIET_S, EventStreams
 from app.generation.batching import Batcher
 from app.generation.engine_cache import EngineCache
@@ -21,7 +23,8 @@ from app.middleware.rate_limits import RateLimiter
 from app.webhooks.delivery_loop import DeliveryLoop
 from app.webhooks.sender import Sender
 from worker.datasets.datasets import DatasetStore
-from worker.datasets.importing import Bounds, Importer
+from worker.datasets.import_slot import Bounds
+from worker.datasets.importing import Importer
 from worker.datasets.uploads import Uploads
 from worker.queue.queue import JobQueue, open_queue
 from worker.registry.image_links import ImageLinks
@@ -29,6 +32,7 @@ from worker.registry.registry import Registry
 from worker.settings import Settings
 from worker.storage import Storage
 
+EVENT_CONNECTIONS = 16  # to Redis, for event streams
 REDIS_TIMEOUT_S = 1.0  # so that a 503 is sent within 2 s if Redis is unreachable
 
 
@@ -49,6 +53,7 @@ class Services:
     image_links: ImageLinks
     queue: JobQueue
     webhooks: DeliveryLoop
+    loops: BackgroundLoops
     event_streams: EventStreams
     resolver: ModelResolver
     sampler: Sampler
@@ -94,6 +99,7 @@ def open_services(settings: Settings) -> Services:
         image_links=ImageLinks(storage, settings.link_ttl_s),
         queue=queue,
         webhooks=DeliveryLoop(queue, Sender(queue.targets)),
+        loops=BackgroundLoops(metrics),
         event_streams=EventStreams(queue.ledger, events_redis),
         resolver=ModelResolver(registry, settings.default_model),
         sampler=Sampler(engines, Batcher(torch.get_num_threads(), settings.max_queue, metrics)),
@@ -102,12 +108,16 @@ def open_services(settings: Settings) -> Services:
 
 
 def _connect_events(redis_url: str) -> AsyncRedis:
-    return AsyncRedis.from_url(
+    # More commands at once than connections wait for one; they do not fail.
+    pool = BlockingConnectionPool.from_url(
         redis_url,
+        max_connections=EVENT_CONNECTIONS,
+        timeout=QUIET_S,
         decode_responses=True,
         socket_connect_timeout=REDIS_TIMEOUT_S,
-        socket_timeout=QUIET_S + 5,  # an event stream blocks for QUIET_S
+        socket_timeout=QUIET_S + 5,  # reading events blocks for QUIET_S
     )
+    return AsyncRedis.from_pool(pool)
 
 
 def _importer(settings: Settings) -> Importer:

@@ -1,5 +1,9 @@
 """Settings of the API and the workers, read from environment variables `VITRINE_…`."""
 
+import argparse
+from collections.abc import Sequence
+from importlib.metadata import version
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +40,11 @@ class Settings(BaseSettings):
         default="",
         description="names in Host that are answered, comma-separated, *.example.com for all below"
         " one; unset: loopback's without keys, any with keys; /health/ answers to any",
+    )
+    forwarded_allow_ips: str = Field(
+        default="",
+        description="addresses and networks of proxies whose X-Forwarded-For and -Proto count,"
+        " comma-separated, or *; unset: of none",
     )
     api_processes: int = Field(
         default=1, ge=1, le=64, description="API processes on one port, each with its own models"
@@ -109,6 +118,13 @@ class Settings(BaseSettings):
         default="text", description="of the lines on stderr, of the API and of workers"
     )
 
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _networks(cls, text: str) -> str:
+        for name in text.split(",") if text not in ("", "*") else ():
+            ip_network(name.strip())
+        return text
+
     @field_validator("webhook_secret")
     @classmethod
     def _well_formed(cls, text: str) -> str:
@@ -137,3 +153,19 @@ def explain(error: ValidationError) -> str:
         message = str(item["msg"]).removeprefix("Value error, ")
         lines.append(f"{name}: {message}" if item["loc"] else message)
     return "\n".join(lines)
+
+
+def parse_arguments(
+    description: str | None, arguments: Sequence[str] | None, **options: type
+) -> argparse.Namespace:
+    """Parse a command's `--help`, `--version` and `options`; everything else is a setting."""
+    parser = argparse.ArgumentParser(
+        prog=(description or "").partition(":")[0] or None,
+        description=description,
+        epilog="Settings are environment variables VITRINE_…; docs/operations.md lists them.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"vitrine {version('vitrine')}")
+    for name, kind in options.items():
+        parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from PIL import ImageColor
 
@@ -12,6 +13,7 @@ COLORS = (
 )
 PLURALS = (("ies", "y"), ("sses", "ss"), ("shes", "sh"), ("ches", "ch"), ("xes", "x"), ("s", ""))
 NOT_PLURAL = ("ss", "us")
+MOST_REMEMBERED = 4096  # categories in the cache; those of a few models are looked for in turn
 
 
 def find_category(prompt: str, categories: Sequence[str]) -> str | None:
@@ -20,15 +22,16 @@ def find_category(prompt: str, categories: Sequence[str]) -> str | None:
     Among several, the one with the most words wins, then the one named first.
     """
     words = _words(prompt)
+    text, known = f" {' '.join(words)} ", set(words)
     found: list[tuple[int, int, str]] = []
     for category in categories:
-        for name in category.split("/"):
-            phrase = _words(name)
-            # The last word alone has the least weight: "boots" for "ankle boot".
-            for part, weight in ((phrase, len(phrase)), (phrase[-1:], 0)):
-                place = _place(part, words)
-                if place is not None:
-                    found.append((-weight, place, category))
+        for phrase in _phrases(category):
+            if phrase[-1] in known:
+                # The last word alone has the least weight: "boots" for "ankle boot".
+                found.append((0, text.find(f" {phrase[-1]} "), category))
+                place = text.find(f" {' '.join(phrase)} ")
+                if place >= 0:
+                    found.append((-len(phrase), place, category))
     return min(found)[2] if found else None
 
 
@@ -42,12 +45,10 @@ def find_color(prompt: str) -> str | None:
     return None
 
 
-def _place(part: list[str], words: list[str]) -> int | None:
-    """Index at which a phrase begins among the words; None if it does not occur."""
-    for start in range(len(words) - len(part) + 1):
-        if part and words[start : start + len(part)] == part:
-            return start
-    return None
+@lru_cache(MOST_REMEMBERED)
+def _phrases(category: str) -> tuple[list[str], ...]:
+    """The words of each name of a category; names are separated by slashes."""
+    return tuple(words for name in category.split("/") if (words := _words(name)))
 
 
 def _words(text: str) -> list[str]:

@@ -86,7 +86,4 @@ class HostCheck:
         if answer is None:
             await self.app(scope, receive, send)
             return
-        response = problem_response(Request(scope), answer)
-        # The body is not read, so the connection closes after this answer.
-        response.headers["Connection"] = "close"
-        await response(scope, receive, send)
+        await problem_response(Request(scope), answer)(scope, receive, send)

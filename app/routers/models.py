@@ -12,7 +12,10 @@ from worker.registry.aliases import AliasChange
 from worker.registry.model_versions import ModelCard
 from worker.registry.registry import ModelNotFound, Registry
 
-router = APIRouter(prefix="/models", tags=["models"], dependencies=[Depends(require("generate"))])
+router = APIRouter(prefix="/models", tags=["models"])
+
+GENERATE = Depends(require("generate"))
+MANAGE = Depends(require("manage"))
 
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 Name = Annotated[str, Path(pattern=NAME, examples=["fashion-mnist"])]
@@ -20,7 +23,7 @@ Version = Annotated[int, Path(ge=1, le=999_999_999, examples=[1])]
 Alias = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]{0,62}$", examples=["production"])]
 
 
-@router.get("", dependencies=[JSON])
+@router.get("", dependencies=[GENERATE, JSON])
 def list_models(
     services: ServicesDep,
     limit: Limit = 20,
@@ -28,24 +31,26 @@ def list_models(
 ) -> Page[ModelView]:
     """All models, by name."""
     names = [name for name in services.registry.names() if after is None or name > after]
-    data = [_view(services.registry, name) for name in names[:limit]]
+    data = [_listed(services.registry, name) for name in names[:limit]]
     last_id = data[-1].name if data else None
     return Page(data=data, has_more=len(names) > limit, last_id=last_id)
 
 
-@router.get("/{name}", dependencies=[JSON])
+@router.get("/{name}", dependencies=[GENERATE, JSON])
 def read_model(name: Name, services: ServicesDep) -> ModelView:
     """A model's versions, what each can do, and where its aliases point."""
     return _view(services.registry, name)
 
 
-@router.get("/{name}/versions/{version}", dependencies=[JSON])
+@router.get("/{name}/versions/{version}", dependencies=[GENERATE, JSON])
 def read_version(name: Name, version: Version, services: ServicesDep) -> ModelCard:
     """The model card: architecture, training, data and metrics."""
     return services.registry.card(name, version)
 
 
-@router.get("/{name}/versions/{version}/samples", response_class=Response, dependencies=[PNG])
+@router.get(
+    "/{name}/versions/{version}/samples", response_class=Response, dependencies=[GENERATE, PNG]
+)
 def read_samples(name: Name, version: Version, services: ServicesDep) -> Response:
     """A contact sheet of samples from fixed seeds, a row for each category."""
     return Response(
@@ -53,7 +58,7 @@ def read_samples(name: Name, version: Version, services: ServicesDep) -> Respons
     )
 
 
-@router.get("/{name}/versions/{version}/weights", response_class=Response)
+@router.get("/{name}/versions/{version}/weights", response_class=Response, dependencies=[GENERATE])
 def read_weights(name: Name, version: Version, services: ServicesDep) -> Response:
     """The generator's weights, safetensors."""
     data = services.registry.weights(services.registry.card(name, version))
@@ -61,7 +66,9 @@ def read_weights(name: Name, version: Version, services: ServicesDep) -> Respons
     return Response(data, media_type="application/octet-stream", headers=headers)
 
 
-@router.get("/{name}/versions/{version}/files/{file}", response_class=Response)
+@router.get(
+    "/{name}/versions/{version}/files/{file}", response_class=Response, dependencies=[GENERATE]
+)
 def read_file(
     name: Name,
     version: Version,
@@ -73,7 +80,7 @@ def read_file(
     return Response(data, media_type=media_type(file))
 
 
-@router.put("/{name}/aliases/{alias}", dependencies=[Depends(require("manage")), JSON])
+@router.put("/{name}/aliases/{alias}", dependencies=[MANAGE, JSON])
 def point_alias(
     name: Name,
     alias: Alias,
@@ -86,7 +93,7 @@ def point_alias(
     return change
 
 
-@router.get("/{name}/aliases/{alias}/history", dependencies=[JSON])
+@router.get("/{name}/aliases/{alias}/history", dependencies=[GENERATE, JSON])
 def read_history(
     name: Name,
     alias: Alias,
@@ -106,7 +113,7 @@ def read_history(
 @router.post(
     "/{name}/aliases/{alias}/rollback",
     responses=can_answer(409),
-    dependencies=[Depends(require("manage")), JSON],
+    dependencies=[MANAGE, JSON],
 )
 def roll_back_alias(
     name: Name,
@@ -123,7 +130,7 @@ def roll_back_alias(
     "/{name}/versions/{version}",
     status_code=204,
     responses=can_answer(409),
-    dependencies=[Depends(require("manage"))],
+    dependencies=[MANAGE],
 )
 def delete_version(
     name: Name,
@@ -136,8 +143,13 @@ def delete_version(
 
 
 def _view(registry: Registry, name: str) -> ModelView:
-    cards = registry.versions(name)
-    if not cards:
+    view = _listed(registry, name)
+    if not view.versions:
         raise ModelNotFound(f"no model {name!r}")
-    versions = [VersionSummary.of(card) for card in cards]
+    return view
+
+
+def _listed(registry: Registry, name: str) -> ModelView:
+    """A model without its damaged versions; without any version if all are damaged."""
+    versions = [VersionSummary.of(card) for card in registry.versions(name)]
     return ModelView(name=name, versions=versions, aliases=registry.aliases(name))

@@ -93,9 +93,17 @@ ANY_ROUTE = [
     get("3 a path for an id", 404, "not_found", "/datasets/..%2f..%2fetc%2fpasswd"),
     get("3 a version that is no number", 404, "not_found", f"{MODEL}/versions/latest"),
     get("3 unknown route", 404, "not_found", "/nowhere"),
+    Row(
+        *("3 unknown route, whatever its body", 404, "not_found", "POST", "/nowhere"),
+        {"content": b"x" * 2_000_000},
+    ),
     get("3 a route with a slash too many", 404, "not_found", "/jobs/"),
     get("3 unknown static file", 404, "not_found", "/static/..%2fmain.py"),
     Row("4 wrong method", 405, "method_not_allowed", "DELETE", "/generate"),
+    Row(
+        *("4 wrong method, whatever its body", 405, "method_not_allowed", "PUT", "/generate"),
+        {"content": b"x" * 2_000_000},
+    ),
     get("4 wrong method where an id might stand", 405, "method_not_allowed", "/jobs/train"),
     Row("4 wrong method of the document", 405, "method_not_allowed", "POST", "/openapi.json"),
     Row(
@@ -128,6 +136,7 @@ ANY_ROUTE = [
         "10 nesting", 400, "malformed_json", b'{"metadata": {"a": ' + 40 * b"[" + 40 * b"]" + b"}}"
     ),
     raw("10 nesting for ever", 400, "malformed_json", b"[" * 200_000),
+    raw("10 too many values", 400, "malformed_json", b"[" + b"{}," * 300_000 + b"{}]"),
     raw("11 invalid UTF-8", 400, "malformed_json", b'{"category": "\xff\xfe"}'),
     raw("11 UTF-16", 400, "malformed_json", '{"n": 1}'.encode("utf-16")),
     raw("12 lone surrogate", 422, "invalid_request", rb'{"metadata": {"a": "\ud800"}}'),
@@ -382,14 +391,14 @@ def test_bad_photos_among_good_ones_are_reported(client: TestClient) -> None:
         archive.writestr("hat/broken.png", PHOTO)
         archive.writestr("hat/drawing.svg", b"<svg/>")
         archive.writestr("hat/\u202egnp.\U0001f452\u5e3d.png", PHOTO)
-        archive.writestr("hat/39.tiff", saved(two_tone(), "tiff"))
+        archive.writestr("hat/39.jp2", saved(two_tone(), "jpeg2000"))
         archive.writestr("hat/40.png", png_header(65535, 65535))
         archive.writestr("hat/48\r\n.png", PHOTO)
     response = client.post("/datasets", files={"file": target.getvalue()})
     assert response.status_code == 201
     skipped = {item["name"]: item["reason"] for item in response.json()["report"]["skipped"]}
     assert skipped["hat/broken.png"] == "corrupt"
-    assert skipped["hat/39.tiff"] == "unsupported"
+    assert skipped["hat/39.jp2"] == "unsupported"
     assert skipped["hat/40.png"] == "too_large"
     assert skipped["hat/48\ufffd\ufffd.png"] == "corrupt"
     assert any(name.endswith("hat/drawing.svg") for name in skipped)

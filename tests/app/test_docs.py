@@ -1,11 +1,16 @@
 """The OpenAPI document and the page that shows it."""
 
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from tests.wire import listening
 from worker.registry.bundled_models import add_sample_dataset
 from worker.storage import Storage
 
@@ -53,6 +58,11 @@ def test_the_page_needs_no_files_but_ours(client: TestClient) -> None:
         response = client.get(file)
         assert response.status_code == 200
         assert len(response.content) > 500
+
+
+def test_the_root_leads_to_the_page(client: TestClient) -> None:
+    answer = client.get("/", follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (307, "/docs")
 
 
 def test_the_document_is_sound(document: dict[str, Any]) -> None:
@@ -118,12 +128,38 @@ def test_every_documented_example_runs(
     [
         ("/generate", "POST"),
         ("/jobs/train", "POST"),
-        ("/models/fashion-mnist/versions/1", "DELETE, GET"),
-        ("/datasets", "GET, POST"),
+        ("/models/fashion-mnist/versions/1", "DELETE, GET, HEAD"),
+        ("/datasets", "GET, HEAD, POST"),
         ("/openapi.json", "GET, HEAD"),
+        ("/docs", "GET, HEAD"),
     ],
 )
 def test_a_wrong_method_is_told_all_right_ones(client: TestClient, path: str, methods: str) -> None:
     response = client.request("PATCH", path)
     assert response.status_code == 405
     assert sorted(response.headers["allow"].split(", ")) == methods.split(", ")
+
+
+def test_errors_are_answered_without_the_document(client: TestClient) -> None:
+    assert isinstance(client.app, FastAPI)
+    assert client.get("/jobs/nope").status_code == 404
+    assert client.get("/jobs/train").status_code == 405
+    assert client.app.openapi_schema is None
+
+
+def test_a_template_is_no_path(client: TestClient) -> None:
+    assert client.get("/jobs/{job_id}").status_code == 404
+
+
+def test_the_document_is_built_while_others_are_served(client: TestClient) -> None:
+    slowest, host = 0.0, {"Host": "testserver"}
+    with listening(client.app) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as http:
+        http.get("/health/live")
+        with ThreadPoolExecutor(1) as pool:
+            document = pool.submit(httpx.get, f"{http.base_url}/openapi.json", headers=host)
+            while not document.done():
+                began = time.monotonic()
+                assert http.get("/health/live").status_code == 200
+                slowest = max(slowest, time.monotonic() - began)
+        assert document.result().json()["info"]["title"] == "Vitrine"
+    assert slowest < 0.1

@@ -1,5 +1,7 @@
 """Categories and colours that are recognised in prompts."""
 
+import time
+
 import pytest
 
 from app.generation.prompts import find_category, find_color
@@ -44,3 +46,12 @@ def test_the_category_is_the_one_that_is_named(prompt: str, category: str | None
 )
 def test_a_color_word_is_a_color(prompt: str, color: str | None) -> None:
     assert find_color(prompt) == color
+
+
+@pytest.mark.parametrize("prompt", ["item " * 6400, "a " * 16_000, "item1 of item2 " * 2100])
+def test_a_long_prompt_and_many_categories_take_no_time(prompt: str) -> None:
+    categories = [f"item{number} of item item" for number in range(1000)]
+    began = time.perf_counter()
+    find_category(prompt, categories)
+    find_color(prompt)
+    assert time.perf_counter() - began < 0.2

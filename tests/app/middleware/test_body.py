@@ -3,15 +3,17 @@
 import json
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from app.middleware.body import MAX_NESTING
+from app.middleware.body import LEAST_BYTES, MAX_NESTING, MAX_VALUES
 from tests.app.conftest import Serve
 from tests.app.problems import assert_problem
-from tests.wire import connect, listening, received
+from tests.wire import connect, listening, received, status
 
 JSON = {"Content-Type": "application/json"}
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
@@ -28,6 +30,84 @@ def test_the_deepest_nesting_passes_and_one_more_does_not(client: TestClient) ->
     assert client.post("/generate", content=nested(MAX_NESTING), headers=JSON).status_code == 200
     response = client.post("/generate", content=nested(MAX_NESTING + 1), headers=JSON)
     assert_problem(response, 400, "malformed_json")
+
+
+@pytest.mark.parametrize(
+    "item", [b"1", b"[]", b'"["', rb'"\\\", {\""', b'""'], ids=lambda item: item.decode()
+)
+def test_the_most_values_pass_and_one_more_does_not(client: TestClient, item: bytes) -> None:
+    most = MAX_VALUES - 3  # the body, the metadata and the list are values too
+    for count, code in ((most, 200), (most + 1, 400)):
+        body = b'{"metadata": {"a": [' + b",".join([item] * count) + b"]}}"
+        assert client.post("/generate", content=body, headers=JSON).status_code == code
+
+
+def test_text_is_one_value_whatever_it_holds(client: TestClient) -> None:
+    text = "[{,:" * MAX_VALUES + '"\\' * MAX_VALUES
+    assert client.post("/generate", json={"metadata": {"a": text}}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" + b"{}," * 349_000 + b"{}]",
+        b"[" + b"[]," * 349_000 + b"[]]",
+        b'["' + b'","' * 349_000 + b'"]',
+        b"{" + b",".join(b'"%d":0' % n for n in range(90_000)) + b"}",
+        b"[" + b",".join([b"1" * 4000] * 250) + b"]",
+        b'{"search_space": {"a": [' + b",".join([b"{}"] * (MAX_VALUES - 3)) + b"]}}",
+        rb'["' + rb"\u0041" * 170_000 + rb'"]',
+    ],
+    ids=lambda body: body[:20].decode(),
+)
+def test_no_json_stops_the_service(client: TestClient, body: bytes) -> None:
+    assert len(body) <= 2**20
+    with listening(client.app) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as http:
+        http.get("/health/live")
+        slowest = 0.0
+        with ThreadPoolExecutor(1) as pool:
+            url, headers = f"{http.base_url}/jobs/nas", {**JSON, "Host": "testserver"}
+            answer = pool.submit(httpx.post, url, content=body, headers=headers, timeout=30)
+            while not answer.done():
+                began = time.monotonic()
+                assert http.get("/health/live").status_code == 200
+                slowest = max(slowest, time.monotonic() - began)
+        assert answer.result().json()["code"] in ("malformed_json", "invalid_request")
+    assert slowest < 0.1, slowest
+
+
+def test_a_body_must_keep_its_pace_to_the_end(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.middleware.body.SILENCE_S", 0.5)
+    with listening(client.app) as port, connect(port) as wire:
+        wire.sendall(START.replace(b"shop", b"testserver") + b"Content-Length: 100000\r\n\r\n")
+        wire.sendall(b" " * 50_000)
+        wire.setblocking(False)
+        began = time.monotonic()
+        while time.monotonic() - began < 5:
+            time.sleep(0.05)
+            try:
+                wire.send(b" ")
+                answer = wire.recv(1000)
+            except BlockingIOError:
+                continue
+            break
+        assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_steady_body_may_take_longer_than_a_silence(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.middleware.body.SILENCE_S", 0.5)
+    with listening(client.app) as port, connect(port) as wire:
+        length = b"Content-Length: %d\r\n\r\n" % (10 * LEAST_BYTES)
+        wire.sendall(START.replace(b"shop", b"testserver") + length)
+        for _ in range(9):
+            time.sleep(0.1)
+            wire.sendall(b" " * LEAST_BYTES)
+        wire.sendall(b"{}".ljust(LEAST_BYTES))
+        assert status(wire) == 200
 
 
 def test_the_largest_body_passes_and_one_byte_more_does_not(serve: Serve) -> None:

@@ -13,7 +13,7 @@ from redis import Redis
 from tests.app.conftest import Serve
 from tests.app.problems import assert_problem
 from tests.app.test_auth import bearer, entry
-from worker.embedded import EmbeddedValkey
+from worker.embedded_valkey import EmbeddedValkey
 from worker.settings import Settings
 
 
