@@ -8,7 +8,7 @@ alone, as in production.
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -24,14 +24,13 @@ from app.server.connection import FastPathProtocol
 from worker import logs
 from worker.embedded import (
     DataFolderBusy,
-    EmbeddedValkey,
-    ValkeyFailed,
     WorkerProcess,
     lock_data_folder,
 )
+from worker.embedded_valkey import EmbeddedValkey, ValkeyFailed, kept_running
 from worker.registry.bundled_models import add_sample_dataset, register_models
 from worker.registry.registry import Registry
-from worker.settings import Settings, explain
+from worker.settings import Settings, explain, parse_arguments
 from worker.storage import Storage, StorageError
 
 READY = """
@@ -58,8 +57,9 @@ class Server(uvicorn.Server):
             print(self.ready, flush=True)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until Ctrl-C or SIGTERM."""
+    parse_arguments(__doc__, arguments)
     signal.signal(signal.SIGTERM, _end)
     try:
         settings = Settings()
@@ -105,6 +105,8 @@ def _config(settings: Settings, app: FastAPI | str) -> uvicorn.Config:
         workers=settings.api_processes,
         log_level=settings.log_level if settings.log_level == "debug" else "warning",
         log_config=None,  # `worker.logs` formats uvicorn's lines too
+        proxy_headers=bool(settings.forwarded_allow_ips),
+        forwarded_allow_ips=settings.forwarded_allow_ips,
         access_log=False,  # `app.middleware.access_log` writes it
         timeout_graceful_shutdown=GRACE_S,
         timeout_worker_healthcheck=STARTUP_TIMEOUT_S,
@@ -135,7 +137,11 @@ def _backing(settings: Settings) -> Iterator[Settings]:
         yield settings
         return
     folder = settings.data_dir.absolute()
-    with lock_data_folder(folder), EmbeddedValkey(folder / "valkey") as valkey:
+    with (
+        lock_data_folder(folder),
+        EmbeddedValkey(folder / "valkey") as valkey,
+        kept_running(valkey),
+    ):
         storage_url = f"file://{folder / 'objects'}"
         storage = Storage.open(storage_url)
         register_models(Registry(storage))

@@ -1,8 +1,11 @@
 """Embedded mode over real HTTP: `python -m app`, a zip of photos in, product images out."""
 
 import base64
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +18,7 @@ from tests.service import Service, free_port, walk
 from worker.registry.bundled_models import SAMPLE_DATASET
 
 START_S = 60.0
+AGAIN_S = 10.0  # after which the service works again
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +68,34 @@ def test_photos_in_images_out(service: Service) -> None:
     walk(service.client)
 
 
+def test_a_killed_valkey_is_started_again_and_the_service_works_again(
+    service: Service, folder: Path
+) -> None:
+    jobs = service.client.get("/jobs").json()["data"]
+    os.kill(int((folder / "valkey/valkey.lock").read_text()), signal.SIGKILL)
+    deadline = time.monotonic() + AGAIN_S
+    while service.client.get("/health/ready").status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert service.client.get("/jobs").json()["data"] == jobs
+    assert service.client.post("/jobs/generate", json={"n": 1}).status_code == 202
+
+
 def test_a_second_instance_and_a_busy_port_each_get_one_line(service: Service) -> None:
     assert f"cannot listen on 127.0.0.1:{service.client.base_url.port}" in complaint(service)
     assert "another Vitrine" in complaint(service, VITRINE_PORT=str(free_port()))
     assert "VITRINE_PORT" in complaint(service, VITRINE_PORT="0")
+
+
+def ended_jobs(service: Service) -> list[dict[str, object]]:
+    """All jobs, once they have ended."""
+    deadline = time.monotonic() + START_S
+    while True:
+        jobs: list[dict[str, object]] = service.client.get("/jobs").json()["data"]
+        if all(job["finished_at"] for job in jobs):
+            return jobs
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_ctrl_c_ends_everything_and_a_second_start_finds_it_again(
@@ -75,7 +103,7 @@ def test_ctrl_c_ends_everything_and_a_second_start_finds_it_again(
 ) -> None:
     before = service.client.post("/generate", json={"seed": 3}).json()["data"]
     datasets = service.client.get("/datasets").json()["data"]
-    jobs = service.client.get("/jobs").json()["data"]
+    jobs = ended_jobs(service)
     service.interrupt()
     with pytest.raises(httpx.ConnectError):
         service.client.get("/health/live")
@@ -91,5 +119,5 @@ def test_ctrl_c_ends_everything_and_a_second_start_finds_it_again(
     assert again == datasets
     assert SAMPLE_DATASET in [dataset["id"] for dataset in again]
     assert service.client.get("/jobs").json()["data"] == jobs
-    assert [job["status"] for job in jobs] == ["succeeded"]
+    assert [job["status"] for job in jobs] == ["succeeded", "succeeded"]
     service.interrupt()

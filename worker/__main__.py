@@ -16,7 +16,7 @@ from worker import logs
 from worker.processes import die_with_parent
 from worker.queue.queue import open_queue
 from worker.queue.supervisor import work
-from worker.settings import Settings, explain
+from worker.settings import Settings, explain, parse_arguments
 from worker.storage import Storage, StorageError
 
 PATIENCE_S = 5
@@ -25,8 +25,9 @@ NICENESS = 10  # a training uses every core; a request on the same ones must not
 
 def main() -> int:
     """Run one worker and return the exit status."""
-    if sys.argv[1:2] == ["--embedded"]:
-        die_with_parent(signal.SIGTERM, int(sys.argv[2]))
+    options = parse_arguments(__doc__, None, embedded=int)
+    if options.embedded is not None:
+        die_with_parent(signal.SIGTERM, options.embedded)
         os.nice(NICENESS)
     try:
         settings = Settings()

@@ -14,11 +14,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from worker.__main__ import NICENESS
 from worker.embedded import (
     DataFolderBusy,
-    EmbeddedValkey,
-    ValkeyFailed,
     WorkerProcess,
     lock_data_folder,
 )
+from worker.embedded_valkey import EmbeddedValkey, ValkeyFailed, kept_running
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -63,7 +62,7 @@ OWNER = """
 import sys, time
 from pathlib import Path
 from redis import Redis
-from worker.embedded import EmbeddedValkey
+from worker.embedded_valkey import EmbeddedValkey
 server = EmbeddedValkey(Path(sys.argv[1]))
 server.start()
 Redis.from_url(server.url).set("key", "value")
@@ -99,7 +98,7 @@ def test_a_server_left_behind_is_ended_before_the_next_starts(
 def test_a_server_left_behind_that_hangs_is_killed(
     tmp_path: Path, left_behind: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.embedded.STOP_S", 0.5)
+    monkeypatch.setattr("worker.embedded_valkey.STOP_S", 0.5)
     time.sleep(1.2)  # the append-only file is flushed every second
     os.kill(left_behind, signal.SIGSTOP)
     with EmbeddedValkey(tmp_path) as server, Redis.from_url(server.url) as client:
@@ -118,9 +117,58 @@ def test_a_process_that_has_the_number_of_an_earlier_server_is_left_alone(tmp_pa
 
 
 def test_a_server_that_cannot_start_says_where_to_look(tmp_path: Path) -> None:
-    (tmp_path / "appendonlydir").write_text("not a folder")
+    with EmbeddedValkey(tmp_path) as server, Redis.from_url(server.url) as client:
+        client.set("key", "value")
+    (tmp_path / "valkey.log").unlink()
+    (tmp_path / "valkey.log").mkdir()
     with pytest.raises(ValkeyFailed, match="valkey.log"):
         EmbeddedValkey(tmp_path).start()
+    # Its data was not the cause, and is still there.
+    (tmp_path / "valkey.log").rmdir()
+    with EmbeddedValkey(tmp_path) as server, Redis.from_url(server.url) as client:
+        assert client.get("key") == b"value"
+
+
+@pytest.mark.parametrize("damage", [b"garbage", b"*3\r\n$3\r\nSET\r\n$9999\r\nkey"])
+def test_a_damaged_file_is_set_aside_and_the_server_starts_empty(
+    tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with EmbeddedValkey(tmp_path) as server, Redis.from_url(server.url) as client:
+        for number in range(100):
+            client.set(f"key-{number}", "value")
+    (file,) = (tmp_path / "appendonlydir").glob("*.incr.aof")
+    content = file.read_bytes()
+    middle = len(content) // 2
+    file.write_bytes(content[:middle] + damage + content[middle:])
+    with EmbeddedValkey(tmp_path) as server, Redis.from_url(server.url) as client:
+        assert client.dbsize() == 0
+    (aside,) = tmp_path.glob("appendonlydir.damaged-*")
+    assert (aside / file.name).read_bytes()[middle:].startswith(damage)
+    assert str(aside) in caplog.text
+
+
+def test_a_server_that_dies_is_started_again_with_its_data(tmp_path: Path) -> None:
+    with EmbeddedValkey(tmp_path) as server, kept_running(server):
+        with Redis.from_url(server.url) as client:
+            client.set("key", "value")
+        time.sleep(1.2)  # the append-only file is flushed every second
+        for _ in range(2):
+            first = server.pid
+            os.kill(first, signal.SIGKILL)
+            wait_until(lambda first=first: answers(server, first), "it was not started again")
+            with Redis.from_url(server.url) as client:
+                assert client.get("key") == b"value"
+        last = server.pid
+    assert not running(last)
+
+
+def answers(server: EmbeddedValkey, former: int) -> bool:
+    """Whether another process than the former one serves."""
+    try:
+        with Redis.from_url(server.url) as client:
+            return server.pid != former and bool(client.ping())
+    except RedisConnectionError:
+        return False
 
 
 def test_nothing_is_evicted_and_everything_is_appended(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """Settings from valid and invalid environments, and the error messages."""
 
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -79,3 +82,17 @@ def test_a_complaint_shows_no_password(environment: pytest.MonkeyPatch) -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Settings().port = 1  # type: ignore[misc] # the point
+
+
+@pytest.mark.parametrize("package", ["app", "worker"])
+def test_commands_say_what_they_are_and_start_nothing(package: str) -> None:
+    def told(option: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", package, option], capture_output=True, text=True
+        )
+
+    assert told("--version").stdout == f"vitrine {version('vitrine')}\n"
+    assert "VITRINE_REDIS_URL" in told("--help").stdout or package == "worker"
+    assert "docs/operations.md" in told("--help").stdout
+    wrong = told("--port")
+    assert (wrong.returncode, "unrecognized arguments" in wrong.stderr) == (2, True)
