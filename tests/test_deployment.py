@@ -99,6 +99,38 @@ def test_the_environment_names_real_settings(services: dict[str, Any], name: str
     assert used <= settings
 
 
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_every_setting_in_the_env_file_reaches_its_container(
+    services: dict[str, Any], name: str
+) -> None:
+    assert services[name]["env_file"] == ".env"
+    fixed = {key for key in services[name]["environment"] if key.startswith("VITRINE_")}
+    # Whatever the Compose file sets goes before the file: a user must know of it.
+    example = (ROOT / ".env.example").read_text()
+    required = {key for key in fixed if re.search(rf"^{key}=", example, re.MULTILINE)}
+    assert all(f"${{{key}:?" in services[name]["environment"][key] for key in required)
+    assert all(re.search(rf"\b{key}\b", example) for key in fixed)
+
+
+def test_containers_are_bounded_and_only_the_api_has_a_way_out(services: dict[str, Any]) -> None:
+    for service in services.values():
+        assert service["pids_limit"] == 1024
+        assert re.fullmatch(r"\$\{\w+_MEMORY:-\d+g\}", service["mem_limit"])
+    ways = {name: service["networks"] for name, service in services.items()}
+    assert ways.pop("api") == ["default", "stores"]
+    assert set(map(tuple, ways.values())) == {("stores",)}
+
+
+def test_valkey_asks_for_a_password_that_its_clients_have(services: dict[str, Any]) -> None:
+    command = services["valkey"]["command"]
+    password = command[command.index("--requirepass") + 1]
+    assert password.startswith("${VALKEY_PASSWORD:?")
+    assert services["valkey"]["environment"]["VALKEYCLI_AUTH"] == password
+    for name in ("api", "worker"):
+        assert f":{password}@valkey" in services[name]["environment"]["VITRINE_REDIS_URL"]
+    assert "\nVALKEY_PASSWORD=" in (ROOT / ".env.example").read_text()
+
+
 def test_every_secret_is_required_and_explained(services: dict[str, Any]) -> None:
     example = (ROOT / ".env.example").read_text()
     for service in services.values():
