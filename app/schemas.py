@@ -11,7 +11,7 @@ from models.inference.sample import MAX_SEED
 from worker.registry.model_versions import ModelCard
 from worker.schemas.image_options import ImageOptions
 from worker.schemas.jobs import JobError, JobProgress, JobRecord
-from worker.schemas.requests import MAX_BULK_IMAGES, JobRequest
+from worker.schemas.requests import BULK_FILES, MAX_BULK_IMAGES, JobRequest
 
 MAX_SYNCHRONOUS_IMAGES = 64
 MAX_PIXELS = 64 * 512 * 512  # of all images in one answer
@@ -127,7 +127,19 @@ class JobView(BaseModel):
         if record.request.webhook is not None:
             links["webhook"] = f"{path}/webhook"
         fields = record.model_dump(exclude={"crashes"})
+        if record.result is not None:
+            fields["result"] = record.result | {"links": _result_links(record.id, record.result)}
         return cls.model_validate({**fields, "queue_position": queue_position, "links": links})
+
+
+def _result_links(job_id: str, result: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Where the results of a job are: its model version, and the files of generated images."""
+    version = f"/models/{result['model']}/versions/{result['version']}"
+    links: dict[str, JsonValue] = {"version": version, "samples": f"{version}/samples"}
+    if "generated" in result:
+        artifacts = f"/jobs/{job_id}/artifacts"
+        links |= {kind: f"{artifacts}/{name}" for kind, name in BULK_FILES.items()}
+    return links
 
 
 class Page(BaseModel, Generic[Item]):

@@ -22,7 +22,7 @@ from models.training.train import train
 from tests.service import Service
 from worker.attempt.attempt import Attempt
 from worker.attempt.progress_reporter import ProgressReporter
-from worker.embedded import EmbeddedValkey
+from worker.embedded_valkey import EmbeddedValkey
 from worker.queue.queue import JobQueue, open_queue
 from worker.registry.bundled_models import SAMPLE_DATASET, add_sample_dataset
 from worker.schemas.jobs import JobProgress

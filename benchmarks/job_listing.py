@@ -26,7 +26,7 @@ from moto.server import ThreadedMotoServer
 from benchmarks.measure import machine
 from tests.s3 import BUCKET, s3_environment
 from tests.service import Service
-from worker.embedded import EmbeddedValkey
+from worker.embedded_valkey import EmbeddedValkey
 from worker.ledger.job_index import rebuild
 from worker.queue.queue import JobQueue, open_queue
 from worker.queue.reconciler import reconcile

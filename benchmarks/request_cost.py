@@ -21,7 +21,7 @@ from app.main import create_app
 from app.middleware.access_log import AccessLog
 from benchmarks.measure import interleaved, report
 from worker import logs
-from worker.embedded import EmbeddedValkey
+from worker.embedded_valkey import EmbeddedValkey
 from worker.settings import Settings
 
 Side = Callable[[], float]

@@ -22,7 +22,7 @@ from benchmarks.measure import machine
 from tests.processes import children, imports, open_temporary_files, resident_bytes
 from tests.s3 import S3Server, s3_environment
 from tests.service import Service
-from worker.embedded import EmbeddedValkey
+from worker.embedded_valkey import EmbeddedValkey
 
 MIB = 2**20
 SIDES = (640, 800, 1024, 1280, 1600)  # of photos as phones and shops make them

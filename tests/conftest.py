@@ -10,7 +10,7 @@ from redis import Redis
 
 import tests.s3
 from tests.s3 import S3Server
-from worker.embedded import EmbeddedValkey
+from worker.embedded_valkey import EmbeddedValkey
 from worker.queue.queue import JobQueue, open_queue
 from worker.settings import Settings
 from worker.storage import Storage

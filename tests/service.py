@@ -85,7 +85,10 @@ class Service:
         """Kill the process if it still runs."""
         self.client.close()
         self.process.kill()
-        self.process.communicate()
+        # Not `communicate`: a Valkey server that SIGKILL has left behind holds the pipe open.
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        self.process.wait()
         self.errors.close()
 
 
@@ -98,7 +101,12 @@ def walk(client: httpx.Client) -> None:
 
     job = _train(client, uploaded.json()["id"])
     assert job["status"] == "succeeded", job["error"]
-    assert job["result"] == {"model": "clothes", "version": 1, "alias": "production"}
+    result = job["result"]
+    assert isinstance(result, dict)
+    links = result.pop("links")
+    assert result == {"model": "clothes", "version": 1, "alias": "production"}
+    assert client.get(links["version"]).json()["origin"] == job["id"]
+    assert client.get(links["samples"]).headers["content-type"] == "image/png"
 
     wanted = {"model": "clothes@production", "category": "hat", "n": 2, "seed": 5}
     answer = client.post("/generate", json=wanted).json()

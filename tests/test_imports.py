@@ -23,8 +23,27 @@ ROOMS = {
         *("checkpoint", "card", "search", "idx", "pretrain", "evaluate"),
     ],
     "worker": [
-        *("storage", "revision_chain", "processes", "schemas", "webhooks", "settings", "logs"),
-        *("devices", "embedded", "ledger", "datasets", "registry", "attempt", "queue"),
+        *(
+            "folder_files",
+            "storage",
+            "damage",
+            "revision_chain",
+            "processes",
+            "schemas",
+            "webhooks",
+            "settings",
+            "logs",
+        ),
+        *(
+            "devices",
+            "embedded_valkey",
+            "embedded",
+            "ledger",
+            "datasets",
+            "registry",
+            "attempt",
+            "queue",
+        ),
         *("generation", "training", "search", "tasks", "prune", "__main__"),
     ],
     "app": [
@@ -36,6 +55,7 @@ ROOMS = {
             "keys",
             "schemas",
             "metrics",
+            "background",
             "event_stream",
         ),
         *("docs", "middleware", "generation", "webhooks", "services", "dependencies"),
@@ -43,7 +63,7 @@ ROOMS = {
     ],
 }
 MOST_MODULES = 14  # of one folder
-MODELS_MAY = {"torch", "numpy", "PIL", "isal", "safetensors", "models"}
+MODELS_MAY = {"torch", "numpy", "PIL", "pillow_heif", "isal", "safetensors", "models"}
 
 
 def imports(path: Path) -> Iterator[str]:

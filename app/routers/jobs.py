@@ -1,38 +1,28 @@
-"""`/jobs`: submit, list, follow and cancel jobs, and read their events and artifacts."""
+"""`/jobs`: list, follow, cancel and delete jobs, and read their events and artifacts."""
 
+import hashlib
 from typing import Annotated, Any
 
 from anyio import to_thread
-from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import StringConstraints
 
 from app.dependencies import (
     EVENTS,
     JSON,
-    IdempotentIdDep,
     Limit,
     ServicesDep,
-    SubmitGenerationDep,
     require,
 )
 from app.errors import Problem, can_answer
 from app.event_stream import events_after
-from app.generation.async_generation import IdFor
 from app.schemas import Artifact, JobView, Page
-from models.search.search_space import narrow
 from worker.ledger.artifacts import FILE_NAME, JobFiles, media_type
 from worker.ledger.events import Event
 from worker.ledger.records import JobNotFound
-from worker.queue.queue import JobQueue
 from worker.schemas.jobs import JobRecord, JobStatus
-from worker.schemas.requests import (
-    GenerateJob,
-    JobRequest,
-    JobType,
-    NasJob,
-    TrainJob,
-)
+from worker.schemas.requests import BULK_FILES, JobType
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -48,23 +38,7 @@ EventId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,16}-[0-9]{1,16}$")
 Cursor = Annotated[str | None, Query(pattern=JOB_ID, description="A `last_id`.")]
 ArtifactPath = Annotated[str, Path(pattern=FILE_NAME, examples=["samples.png"])]
 FileName = Annotated[str, Query(pattern=FILE_NAME, description="A `last_id`.")]
-EXAMPLE = {
-    "dataset": "ds_00000000000000sample",
-    "model": "my-first-model",
-    "resolution": 32,
-    "preset": "fast",
-    "max_seconds": 30,
-    "batch_size": 16,
-}
-NAS_EXAMPLE = {
-    "dataset": "ds_00000000000000sample",
-    "model": "my-searched-model",
-    "resolution": 32,
-    "preset": "fast",
-    "max_trials": 6,
-    "max_seconds": 120,
-}
-GENERATE_EXAMPLE = {"model": "fashion-mnist", "n": 200, "seed": 1, "output_format": "webp"}
+POLL_RUNNING_S, POLL_QUEUED_S = 1, 5
 
 
 def authorized_job(job_id: JobIdPath, services: ServicesDep, request: Request) -> JobRecord:
@@ -77,66 +51,6 @@ def authorized_job(job_id: JobIdPath, services: ServicesDep, request: Request) -
 
 
 JobDep = Annotated[JobRecord, Depends(authorized_job)]
-
-
-@router.post("/train", status_code=202, dependencies=[MANAGE, JSON])
-def submit_train_job(
-    job: Annotated[TrainJob, Body(openapi_examples={"sample": {"value": EXAMPLE}})],
-    services: ServicesDep,
-    id_for: IdempotentIdDep,
-    response: Response,
-) -> JobView:
-    """Queue a training job. Poll the URL in the `Location` header for its status."""
-    dataset = services.datasets.fetch(job.dataset)
-    photos = dataset.training_images
-    if job.batch_size is not None and job.batch_size > photos:
-        raise Problem(
-            422, "invalid_request", f"batch_size: must be at most {photos}, the photos trained on"
-        )
-    if job.architecture is not None:
-        _check_search(services.queue.fetch(job.architecture.from_job), job)
-    return _submitted(services.queue, "train", job, id_for, response)
-
-
-@router.post("/nas", status_code=202, dependencies=[MANAGE, JSON])
-def submit_nas_job(
-    job: Annotated[NasJob, Body(openapi_examples={"sample": {"value": NAS_EXAMPLE}})],
-    services: ServicesDep,
-    id_for: IdempotentIdDep,
-    response: Response,
-) -> JobView:
-    """Queue a search for a better generator and discriminator; it ends with a registered model."""
-    dataset = services.datasets.fetch(job.dataset)
-    if not dataset.is_searchable:
-        raise Problem(
-            422, "invalid_request", "dataset: has too few photos for a search; upload more"
-        )
-    if job.search_space is not None:
-        try:
-            narrow(job.search_space)
-        except ValueError as error:
-            raise Problem(422, "invalid_request", str(error)) from error
-    category = job.generate.category if job.generate else None
-    if category is not None and category not in dataset.categories:
-        known = ", ".join(dataset.categories)
-        raise Problem(422, "unknown_category", f"generate.category: must be one of {known}")
-    return _submitted(services.queue, "nas", job, id_for, response)
-
-
-@router.post("/generate", status_code=202, dependencies=[EITHER, JSON])
-def submit_generate_job(
-    job: Annotated[GenerateJob, Body(openapi_examples={"webp": {"value": GENERATE_EXAMPLE}})],
-    services: ServicesDep,
-    submit: SubmitGenerationDep,
-    response: Response,
-) -> JobView:
-    """Queue up to 100,000 images: a file each, a zip, a manifest and a contact sheet.
-
-    The files are the job's artifacts; the first ones appear while it still runs.
-    """
-    view = submit(job, services.resolver.resolve(job.model))
-    response.headers["Location"] = view.links["self"]
-    return view
 
 
 @router.get("", dependencies=[MANAGE, JSON])
@@ -154,10 +68,39 @@ def list_jobs(
     return Page(data=data, has_more=has_more, last_id=data[-1].id if data else None)
 
 
-@router.get("/{job_id}", dependencies=[EITHER, JSON])
-def read_job(record: JobDep, services: ServicesDep) -> JobView:
-    """Status, progress, metrics and, once finished, the result."""
-    return JobView.of(record, services.queue.position(record))
+@router.get(
+    "/{job_id}",
+    response_model=JobView,
+    responses={304: {"description": "The job is as the client knows it."}},
+    dependencies=[EITHER, JSON],
+)
+def read_job(
+    record: JobDep,
+    services: ServicesDep,
+    if_none_match: Annotated[str | None, Header(max_length=200, description="An `ETag`.")] = None,
+) -> Response:
+    """Status, progress, metrics and, once finished, the result.
+
+    The `ETag` changes with the job: sent back as `If-None-Match`, the answer is 304 while it has
+    not. `Retry-After` says in how many seconds to poll again; an ended job has none.
+    """
+    view = JobView.of(record, services.queue.position(record))
+    body = view.model_dump_json().encode()
+    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = {"ETag": etag, "Cache-Control": "no-cache"}
+    if not record.terminal:
+        headers["Retry-After"] = str(POLL_RUNNING_S if record.is_running else POLL_QUEUED_S)
+    if if_none_match is not None and etag in if_none_match:
+        return Response(None, 304, headers)
+    return Response(body, 200, headers, "application/json")
+
+
+@router.delete("/{job_id}", status_code=204, responses=can_answer(409), dependencies=[EITHER])
+def delete_job(record: JobDep, services: ServicesDep) -> None:
+    """Delete an ended job with its events and files. Models that it has made stay."""
+    if not record.terminal:
+        raise Problem(409, "job_has_not_ended", "Cancel the job, and wait until it has ended.")
+    services.queue.ledger.delete(record.id)
 
 
 @router.post(
@@ -169,13 +112,23 @@ def cancel_job(record: JobDep, services: ServicesDep) -> JobView:
     return JobView.of(services.queue.fetch(record.id), None)
 
 
+def artifact_order(name: str) -> tuple[bool, str]:
+    """The sort key of a job's files."""
+    return name not in BULK_FILES.values(), name
+
+
 @router.get("/{job_id}/artifacts", dependencies=[EITHER, JSON])
 def list_artifacts(
     record: JobDep, services: ServicesDep, limit: Limit = 100, after: FileName | None = None
 ) -> Page[Artifact]:
-    """The files a job has produced so far, by name: sheets, metrics, curves or generated images."""
+    """The files a job has produced so far, by name: sheets, metrics, curves or generated images.
+
+    The zip, the manifest and the sheet of generated images come before the images.
+    """
     sizes = JobFiles(services.storage, record.id).sizes()
-    names = [name for name in sizes if after is None or name > after]
+    names = sorted(sizes, key=artifact_order)
+    if after is not None:
+        names = [name for name in names if artifact_order(name) > artifact_order(after)]
     data = [
         Artifact(name=name, size_bytes=sizes[name], url=f"/jobs/{record.id}/artifacts/{name}")
         for name in names[:limit]
@@ -227,23 +180,3 @@ async def read_events(
     data = events[:limit]
     page = Page(data=data, has_more=len(events) > limit, last_id=data[-1].id if data else None)
     return Response(page.model_dump_json(), media_type="application/json")
-
-
-def _check_search(search: JobRecord, job: TrainJob) -> None:
-    """Check that `architecture.from_job` is a finished search at this resolution."""
-    if not isinstance(search.request, NasJob) or search.status != "succeeded":
-        detail = "must be a nas job that has succeeded"
-    elif search.request.resolution != job.resolution:
-        detail = f"searched at {search.request.resolution} px; set resolution to that"
-    else:
-        return
-    raise Problem(422, "invalid_request", f"architecture.from_job: {detail}")
-
-
-def _submitted(
-    queue: JobQueue, job_type: JobType, job: JobRequest, id_for: IdFor, response: Response
-) -> JobView:
-    job_id = id_for("job", lambda: job.model_dump_json().encode())
-    record = queue.submit(job_type, job, job_id)
-    response.headers["Location"] = f"/jobs/{record.id}"
-    return JobView.of(record, queue.position(record))

@@ -1,9 +1,10 @@
-"""OpenAI-compatible image endpoint, `POST /v1/images/generations`."""
+"""OpenAI-compatible endpoints: `POST /v1/images/generations` and `GET /v1/models`."""
 
 import time
+from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Body, Depends
+from fastapi import APIRouter, Body, Depends, Path
 from pybase64 import b64encode_as_string
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
@@ -59,6 +60,42 @@ class ImagesResponse(BaseModel):
     data: list[ImageItem]
     output_format: str
     size: str
+
+
+class ModelItem(BaseModel):
+    """A model in OpenAI's format."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int  # Unix time of the version that the bare name means
+    owned_by: str = "vitrine"
+
+    @classmethod
+    def of(cls, model_id: str, card: ModelCard) -> "ModelItem":
+        """The item of a version, under the reference that it was asked for by."""
+        return cls(id=model_id, created=int(datetime.fromisoformat(card.created_at).timestamp()))
+
+
+class ModelItems(BaseModel):
+    """All models in OpenAI's format."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelItem]
+
+
+@router.get("/models", dependencies=[JSON])
+def list_models(services: ServicesDep) -> ModelItems:
+    """All models, by name."""
+    names = services.registry.names()
+    return ModelItems(data=[ModelItem.of(name, services.registry.resolve(name)) for name in names])
+
+
+@router.get("/models/{model}", dependencies=[JSON])
+def read_model(
+    model: Annotated[str, Path(max_length=140, examples=["fashion-mnist"])], services: ServicesDep
+) -> ModelItem:
+    """One model, by `name`, `name@alias` or `name:version`."""
+    return ModelItem.of(model, services.registry.resolve(model))
 
 
 @router.post("/images/generations", dependencies=[JSON])

@@ -30,7 +30,7 @@ from models.search.search_space import Architecture
 from models.search.successive_halving import SuccessiveHalving
 from models.search.trials import Goal, Trial
 from models.training.presets import preset_config, preset_recipe
-from worker.embedded import EmbeddedValkey
+from worker.embedded_valkey import EmbeddedValkey
 from worker.queue.queue import connect
 from worker.search.redis_journal import RedisJournal
 from worker.search.shared_states import SharedStates

@@ -16,7 +16,7 @@ from tests.app.conftest import Serve
 from tests.app.exposition import series, value
 from tests.app.problems import Answer, assert_problem
 from tests.app.test_auth import bearer, entry
-from worker.embedded import EmbeddedValkey
+from worker.embedded_valkey import EmbeddedValkey
 from worker.queue.queue import JobQueue
 from worker.schemas.requests import TrainJob
 

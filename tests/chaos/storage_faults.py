@@ -15,7 +15,7 @@ from models.data.archive import ArchiveLimits
 from tests.chaos.history import Verdict, judge
 from worker.attempt.attempt import Attempt
 from worker.datasets.datasets import DatasetStore
-from worker.embedded import EmbeddedValkey
+from worker.embedded_valkey import EmbeddedValkey
 from worker.ledger.ledger import Ledger
 from worker.queue.queue import JobQueue, open_queue
 from worker.registry.bundled_models import SAMPLE_ARCHIVE

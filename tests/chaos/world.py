@@ -13,7 +13,7 @@ from models.data.archive import ArchiveLimits
 from tests.chaos.proxy import Proxy
 from tests.s3 import S3Server, s3_environment
 from worker.datasets.datasets import DatasetStore
-from worker.embedded import EmbeddedValkey
+from worker.embedded_valkey import EmbeddedValkey
 from worker.ledger.checkpoints import Checkpoints
 from worker.queue.queue import open_queue
 from worker.registry.bundled_models import SAMPLE_ARCHIVE

@@ -18,7 +18,7 @@ class Entry(BaseModel):
 @pytest.fixture
 def chain(storage: Storage) -> RevisionChain[Entry]:
     """An empty chain."""
-    return RevisionChain(storage, "some/chain", Entry, digits=4)
+    return RevisionChain(storage, "some/chain", Entry, "job", digits=4)
 
 
 def test_revisions_are_read_as_they_were_appended(chain: RevisionChain[Entry]) -> None:

@@ -33,9 +33,9 @@ from worker.registry.model_versions import ModelCard
 from worker.registry.registry import Registry
 from worker.schemas.image_options import ImageOptions
 from worker.schemas.jobs import JobProgress
-from worker.schemas.requests import GenerateJob
+from worker.schemas.requests import BULK_FILES, GenerateJob
 
-MANIFEST = "generated.jsonl"  # one line an image
+MANIFEST = BULK_FILES["manifest"]  # one line an image
 SIGN_EVERY_S = 0.5
 COLUMNS = 8  # of the contact sheet
 MOST_ROWS = 50
@@ -146,12 +146,12 @@ def make_files(attempt: Attempt, card: ModelCard, bulk: BulkRequest) -> Steps[No
         packed.seek(0)
         # Gigabytes take a while, and a job that does not report is taken for hung.
         with ThreadPoolExecutor(1) as pool:
-            storing = pool.submit(attempt.store, "generated.zip", packed)
+            storing = pool.submit(attempt.store, BULK_FILES["zip"], packed)
             while not wait([storing], SIGN_EVERY_S).done:
                 yield len(lines) / (len(lines) + 1)
             storing.result()
     attempt.store(MANIFEST, manifest)
-    attempt.store("generated.png", sheet.encoded())
+    attempt.store(BULK_FILES["sheet"], sheet.encoded())
 
 
 class Sheet:

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from redis import Redis
 
 from tests.app.conftest import Serve
 from tests.app.problems import assert_problem
-from worker.embedded import EmbeddedValkey
+from worker.embedded_valkey import EmbeddedValkey
 from worker.registry.registry import Registry
 
 
@@ -43,3 +44,16 @@ def test_damaged_weights_make_the_service_unready(serve: Serve, registry: Regist
     body = assert_problem(client.get("/health/ready"), 503, "not_ready")
     assert body["detail"] == "Missing: default model."
     assert_problem(client.post("/generate", json={}), 503, "model_unavailable")
+
+
+def test_a_redis_that_refuses_writes_is_missing(serve: Serve, tmp_path: Path) -> None:
+    with EmbeddedValkey(tmp_path / "own") as valkey, Redis.from_url(valkey.url) as redis:
+        client = serve(redis_url=valkey.url)
+        redis.config_set("maxmemory", 1)
+        body = assert_problem(client.get("/health/ready"), 503, "not_ready")
+        assert body["detail"] == "Missing: redis."
+        submitted = client.post("/jobs/generate", json={"n": 1})  # it is recorded, and runs later
+        assert submitted.status_code == 202
+        redis.config_set("maxmemory", 0)
+        assert client.get("/health/ready").status_code == 200
+        assert client.get(submitted.headers["Location"]).json()["status"] == "queued"

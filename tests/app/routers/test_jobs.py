@@ -17,7 +17,7 @@ from tests.app.conftest import Serve, disconnect
 from tests.app.problems import Answer, assert_problem
 from tests.wire import connect, listening, received
 from worker.attempt.attempt import Attempt
-from worker.embedded import EmbeddedValkey
+from worker.embedded_valkey import EmbeddedValkey
 from worker.ledger.artifacts import JobFiles
 from worker.queue.queue import JobQueue
 from worker.registry.bundled_models import SAMPLE_DATASET, add_sample_dataset
@@ -209,6 +209,67 @@ def test_artifacts_are_listed_and_served_once_they_exist(
     ]
     assert client.get(url).content == lines
     assert client.get(url).headers["content-type"] == "application/x-ndjson"
+
+
+def test_the_result_of_bulk_generation_leads_to_its_files_which_are_listed_first(
+    client: TestClient, jobs: JobQueue
+) -> None:
+    job = client.post("/jobs/generate", json={"n": 2}).json()["id"]
+    held = jobs.ledger.claim(job, "delivery-1")
+    assert held is not None
+    attempt = Attempt(jobs.ledger, held)
+    images = ["generated-00000.png", "generated-00001.png"]
+    for name in (*images, "generated.zip", "generated.jsonl", "generated.png"):
+        attempt.store(name, name.encode())
+    attempt.succeed({"model": "fashion-mnist", "version": 1, "generated": 2})
+
+    links = client.get(f"/jobs/{job}").json()["result"]["links"]
+    assert client.get(links["version"]).json()["version"] == 1
+    assert client.get(links["samples"]).headers["content-type"] == "image/png"
+    found = {kind: client.get(links[kind]).text for kind in ("zip", "manifest", "sheet")}
+    assert found == {
+        "zip": "generated.zip",
+        "manifest": "generated.jsonl",
+        "sheet": "generated.png",
+    }
+    names: list[str] = []
+    more = True
+    while more:
+        after = f"&after={names[-1]}" if names else ""
+        page = client.get(f"/jobs/{job}/artifacts?limit=2{after}").json()
+        names += [file["name"] for file in page["data"]]
+        more = page["has_more"]
+    assert names == ["generated.jsonl", "generated.png", "generated.zip", *images]
+
+
+def test_a_poll_costs_nothing_while_the_job_has_not_changed(
+    client: TestClient, dataset_id: str
+) -> None:
+    job = submit(client, dataset_id)
+    first = client.get(f"/jobs/{job}")
+    assert (first.headers["retry-after"], first.headers["cache-control"]) == ("5", "no-cache")
+    same = client.get(f"/jobs/{job}", headers={"If-None-Match": first.headers["etag"]})
+    assert (same.status_code, same.content) == (304, b"")
+    client.post(f"/jobs/{job}/cancel")
+    changed = client.get(f"/jobs/{job}", headers={"If-None-Match": first.headers["etag"]})
+    assert changed.json()["status"] == "cancelled"
+    assert changed.headers["etag"] != first.headers["etag"]
+    assert "retry-after" not in changed.headers
+
+
+def test_an_ended_job_can_be_deleted_with_its_files(
+    client: TestClient, dataset_id: str, jobs: JobQueue
+) -> None:
+    job, other = submit(client, dataset_id), submit(client, dataset_id)
+    assert_problem(client.delete(f"/jobs/{job}"), 409, "job_has_not_ended")
+    JobFiles(jobs.ledger.storage, job).put(1, "metrics.jsonl", b"")
+    client.post(f"/jobs/{job}/cancel")
+    assert client.delete(f"/jobs/{job}").status_code == 204
+    for path in ("", "/artifacts", "/events"):
+        assert_problem(client.get(f"/jobs/{job}{path}"), 404, "job_not_found")
+    assert_problem(client.delete(f"/jobs/{job}"), 404, "job_not_found")
+    assert [each["id"] for each in client.get("/jobs").json()["data"]] == [other]
+    assert not [key for key in jobs.ledger.storage.keys("jobs") if job in key]
 
 
 def test_a_full_queue_takes_no_more(serve: Serve, dataset_id: str) -> None:

@@ -71,4 +71,13 @@ def test_errors_are_what_the_client_raises(client: openai.OpenAI) -> None:
         client.images.generate(prompt="a bag", size="1024x1536")
     assert size.value.param == "size"
     with pytest.raises(openai.NotFoundError):
-        client.models.list()
+        client.models.retrieve("dall-e-3")
+
+
+def test_the_official_client_lists_models(client: openai.OpenAI) -> None:
+    models = {model.id: model for model in client.models.list()}
+    assert set(models) == {"clothing", "fashion-mnist"}
+    assert client.models.retrieve("clothing") == models["clothing"]
+    pinned = client.models.retrieve("clothing:1")
+    assert (pinned.id, pinned.created) == ("clothing:1", models["clothing"].created)
+    assert pinned.object == "model"

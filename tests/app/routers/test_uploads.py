@@ -98,6 +98,26 @@ def test_51_a_client_that_goes_away_leaves_nothing(client: TestClient, storage: 
     assert left(storage) == []
 
 
+def test_a_client_that_goes_away_ends_the_decoding_of_its_upload(
+    client: TestClient, storage: Storage
+) -> None:
+    assert isinstance(client.app, FastAPI)
+    before = open_temporary_files()
+    part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.zip"\r\n\r\n'
+    body = part + SLOW + b"\r\n--b--\r\n"
+    start = (
+        f"POST /datasets HTTP/1.1\r\nHost: testserver\r\nContent-Length: {len(body)}\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+    )
+    with listening(client.app) as port:
+        with socket.create_connection(("127.0.0.1", port), 5) as wire:
+            wire.sendall(start.encode() + body)
+            next_import()
+        wait_until(lambda: imports() == set(), within_s=2)
+        wait_until(lambda: open_temporary_files() == before)
+    assert left(storage) == []
+
+
 def test_uploads_beyond_those_that_may_wait_are_429(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
