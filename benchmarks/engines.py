@@ -19,7 +19,7 @@ from torch import Tensor
 
 from benchmarks.measure import interleaved, machine, report
 from models.checkpoint import load_model, save_model
-from models.data.ingest import map_ahead
+from models.data.canonical_archive import map_ahead
 from models.imaging.encoding import Provenance
 from models.imaging.pixels import Pixels
 from models.imaging.rendering import Rendering, render

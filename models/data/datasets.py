@@ -1,4 +1,4 @@
-"""Data sets in memory: the canonical zip that `models.data.ingest` writes, as tensors.
+"""Data sets in memory: the canonical zip that `models.data.canonical_archive` writes, as tensors.
 
 Shapes: N images, C channels (1 grey, 3 sRGB), R resolution in pixels.
 """
@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.data.canonical_archive import label_of
-from models.data.ingest import import_archive, map_ahead
+from models.data.canonical_archive import import_archive, map_ahead
 from models.data.photos import decode_kept, fit_square
 from models.data.report import DatasetReport
+from models.data.upload_import import label_of
 
 __all__ = [
     "Dataset",

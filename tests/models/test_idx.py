@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from models.data.archive import ArchiveLimits
+from models.data.canonical_archive import import_archive
 from models.data.datasets import Dataset, read_images
-from models.data.ingest import import_archive
 from models.idx import FASHION_MNIST, IdxError, LabelledImages, main, read_idx
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 28, 28), dtype=np.uint8)

@@ -12,9 +12,9 @@ from typing import BinaryIO
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from models.data.archive import ArchiveLimits
-from models.data.canonical_archive import Imported, import_photos
 from models.data.report import DatasetReport
 from models.data.split import SEARCHED, held_out_sizes
+from models.data.upload_import import Imported, import_photos
 from worker import damage
 from worker.datasets.import_slot import Abandoned, wanted
 from worker.ledger.records import Records

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from models.data.archive import ArchiveLimits, DatasetError
-from models.data.canonical_archive import import_photos
+from models.data.upload_import import import_photos
 from worker.processes import die_with_parent
 
 # Exit statuses of a fork, besides 0 and death by a signal.

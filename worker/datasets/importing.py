@@ -17,9 +17,9 @@ from queue import Empty, SimpleQueue
 from typing import IO, BinaryIO
 
 from models.data.archive import ArchiveLimits, DatasetError, open_archive
-from models.data.canonical_archive import Imported
 from models.data.layout import arrange, list_members
 from models.data.report import DatasetReport
+from models.data.upload_import import Imported
 from worker.datasets.import_process import FULL, REFUSED, Files
 from worker.datasets.import_slot import (
     ASK_EVERY_S,
@@ -65,7 +65,7 @@ class Importer:
         limits: ArchiveLimits,
         abandoned: Abandoned = wanted,
     ) -> Imported:
-        """As `models.data.canonical_archive.import_photos`; both files need a file descriptor.
+        """As `models.data.upload_import.import_photos`; both files need a file descriptor.
 
         `abandoned` is asked several times a second; once it is true, decoding ends.
 

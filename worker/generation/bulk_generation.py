@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from models.checkpoint import Model, load_model
-from models.data.ingest import map_ahead
+from models.data.canonical_archive import map_ahead
 from models.imaging.contact_sheet import contact_sheet
 from models.imaging.encoding import Provenance, encode
 from models.imaging.pixels import Enhancement, Pixels, to_pixels

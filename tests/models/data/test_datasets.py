@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from models.data.archive import ArchiveLimits
-from models.data.canonical_archive import preview
+from models.data.canonical_archive import import_archive
 from models.data.datasets import Dataset, count_images, read_images
-from models.data.ingest import import_archive
 from models.data.photos import fit_square
+from models.data.upload_import import preview
 from tests.models.pictures import noise, saved, shop, zipped
 
 LIMITS = ArchiveLimits(min_images=2)

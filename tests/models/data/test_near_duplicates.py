@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from models.data.archive import ArchiveLimits
-from models.data.ingest import import_archive
+from models.data.canonical_archive import import_archive
 from models.data.near_duplicates import MAX_DISTANCE, Neighbours, perceptual_hash
 from models.data.report import DatasetReport
 from tests.models.pictures import noise, saved, shop, zipped

@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from models.data.archive import ArchiveLimits, DatasetError
-from models.data.canonical_archive import import_photos
 from models.data.report import DatasetReport
+from models.data.upload_import import import_photos
 from tests.models.pictures import many_exif_segments, saved, shop, zipped
 from tests.processes import children, imports, next_import, open_temporary_files
 from worker.datasets import importing

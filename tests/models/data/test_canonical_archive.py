@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from models.data.archive import ArchiveLimits, DatasetError
-from models.data.ingest import import_archive, map_ahead
+from models.data.canonical_archive import import_archive, map_ahead
 from models.data.report import DatasetReport
 from tests.models.pictures import many_exif_segments, noise, saved, shop, two_tone, zipped
 
