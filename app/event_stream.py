@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,12 +11,15 @@ from typing import cast
 import anyio.to_thread
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.typing import KeyT, StreamIdT
 
 from worker.ledger.events import Event, place, stream_key
 from worker.ledger.ledger import Ledger
 from worker.schemas.jobs import TERMINAL, JobRecord
+
+logger = logging.getLogger(__name__)
 
 QUIET_S = 10.0  # without events, after which a keep-alive comment is sent
 AT_ONCE = 500  # events of one read
@@ -49,7 +53,7 @@ class _Feed:
     start: tuple[int, ...] = ()  # `events` holds every event after this one
     events: deque[Event] = field(default_factory=deque)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    error: RedisError | None = None
+    is_broken: bool = False  # reading has failed
 
     def add(self, events: Iterable[Event]) -> None:
         """Append events and wake the followers."""
@@ -164,15 +168,15 @@ class EventStreams:
 
     async def _available(self, feed: _Feed, job_id: str, after: str) -> list[Event]:
         """Events after `after` that are there now, from the feed or, older ones, from Redis."""
-        if feed.error is not None:
-            raise feed.error
+        if feed.is_broken:
+            raise RedisConnectionError("the job's events cannot be read")
         if place(after) < feed.start:
             key = stream_key(job_id)
             return (await _read(self.redis, {key: after}, block_s=None)).get(key, [])
         return [event for event in feed.events if event.place > place(after)]
 
     async def _read_feeds(self) -> None:
-        """Read new events of all followed jobs until nobody follows one, or Redis is away."""
+        """Read new events of all followed jobs until nobody follows one, or reading fails."""
         try:
             while self._feeds:
                 positions = {stream_key(job_id): f.position for job_id, f in self._feeds.items()}
@@ -180,10 +184,12 @@ class EventStreams:
                 for job_id, feed in self._feeds.items():
                     if events := found.get(stream_key(job_id)):
                         feed.add(events)
-        except RedisError as error:
+        except Exception as error:  # raising would leave all followers waiting
+            if not isinstance(error, RedisError):
+                logger.exception("the events of jobs cannot be read")
             feeds, self._feeds = self._feeds, {}
             for feed in feeds.values():
-                feed.error = error
+                feed.is_broken = True
                 feed.wake()
 
 

@@ -44,12 +44,8 @@ class Metrics:
         # Prometheus does not use the additional `_created` series.
         disable_created_metrics()  # type: ignore[no-untyped-call] # it has no annotation
         self.registry = registry = CollectorRegistry()
-        self.requests = Counter(
-            "vitrine_http_requests",
-            "HTTP requests answered.",
-            ["method", "route", "status"],
-            registry=registry,
-        )
+        labels = ["method", "route", "status"]
+        self.requests = _counter("http_requests", "HTTP requests answered.", labels, registry)
         self.request_seconds = Histogram(
             "vitrine_http_request_duration_seconds",
             "From a request's headers to the last byte of its answer.",
@@ -66,27 +62,17 @@ class Metrics:
             buckets=SIZES,
             registry=registry,
         )
-        self.images = Counter(
-            "vitrine_generated_images", "Images generated.", ["model"], registry=registry
-        )
+        self.images = _counter("generated_images", "Images generated.", ["model"], registry)
         self.waiting = Gauge(
             "vitrine_generate_waiting_requests",
             "Generate requests that wait for their images, the one being computed included.",
             multiprocess_mode="livesum",
             registry=registry,
         )
-        self.fallbacks = Counter(
-            "vitrine_fast_path_fallbacks",
-            "POST /generate requests that the fast path handed to the FastAPI route, by reason.",
-            ["reason"],
-            registry=registry,
-        )
-        self.loop_failures = Counter(
-            "vitrine_background_loop_failures",
-            "Background loops that failed by a fault and were started again.",
-            ["loop"],
-            registry=registry,
-        )
+        fallbacks = "POST /generate requests that the fast path handed to the FastAPI route."
+        self.fallbacks = _counter("fast_path_fallbacks", fallbacks, ["reason"], registry)
+        failures = "Background loops that failed by a fault and were started again."
+        self.loop_failures = _counter("background_loop_failures", failures, ["loop"], registry)
         registry.register(damaged_objects)
         self._models: set[str] = set()
         self._series = cache(self._series_of)
@@ -155,6 +141,10 @@ class JobCollector(Collector):
         for name, (text, value) in gauges.items():
             yield GaugeMetricFamily(f"vitrine_{name}", text, value)
         yield from _ended(self.stats.counters)
+
+
+def _counter(what: str, text: str, labels: list[str], registry: CollectorRegistry) -> Counter:
+    return Counter(f"vitrine_{what}", text, labels, registry=registry)
 
 
 def _times(what: str, text: str, registry: CollectorRegistry) -> Histogram:

@@ -11,7 +11,7 @@ from redis import Redis
 
 from app.main import create_app
 from tests.app.conftest import disconnect
-from tests.wire import connect, listening
+from tests.wire import connect, listening, received
 from worker.attempt.attempt import Attempt
 from worker.queue.queue import JobQueue
 from worker.registry.registry import Registry
@@ -118,6 +118,21 @@ def test_a_client_that_is_far_behind_gets_what_the_feed_has_dropped(
         attempt.succeed({})
         texts = [whole(early), whole(late)]
     assert [kinds(text).count("log") for text in texts] == [20, 20]
+
+
+def test_streams_end_where_events_cannot_be_read(
+    app: FastAPI, jobs: JobQueue, redis: Redis
+) -> None:
+    damaged, other = running(jobs), running(jobs)
+    with listening(app) as port:
+        wires = [followed(port, attempt.record) for attempt in (damaged, other)]
+        time.sleep(0.5)
+        redis.xadd(f"vitrine:events:{damaged.record.id}", {"kind": "strange", "data": "{}"})
+        for wire in wires:
+            with wire:
+                wire.settimeout(DEADLINE_S)
+                answer = received(wire, DEADLINE_S)[0]
+            assert answer.endswith(b"0\r\n\r\n")  # the clients come again
 
 
 def test_nothing_is_read_once_nobody_follows(app: FastAPI, jobs: JobQueue, redis: Redis) -> None:
