@@ -31,6 +31,7 @@ from worker.registry.registry import (
     VersionInUse,
     WeightsDamaged,
 )
+from worker.registry.synonyms import AmbiguousSynonym, UnknownCategory
 from worker.revision_chain import RecordDamaged
 from worker.schemas.jobs import IllegalMove
 from worker.storage import CannotSign, ObjectNotFound, StorageError, StorageFull
@@ -116,6 +117,8 @@ ANSWERS: dict[type[Exception], Answer] = {
     ObjectNotFound: Answer(404, "not_found", "There is no such file."),
     LinkRefused: Answer(403, "link_refused"),
     InvalidReference: Answer(422, "invalid_model_reference"),
+    UnknownCategory: Answer(422, "unknown_category"),
+    AmbiguousSynonym: Answer(422, "ambiguous_synonym"),
     NoWebhook: Answer(404, "webhook_not_found"),
     NotAnnounced: Answer(409, "nothing_announced"),
     TargetRefused: Answer(422, "webhook_refused"),

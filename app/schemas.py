@@ -1,15 +1,25 @@
 """Pydantic models of request and response bodies, where they differ from stored records."""
 
+import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from models.inference.sample import MAX_SEED
 from worker.registry.model_versions import ModelCard
-from worker.schemas.image_options import ImageOptions
+from worker.schemas.image_options import Category, ImageOptions
 from worker.schemas.jobs import JobError, JobProgress, JobRecord
 from worker.schemas.requests import BULK_FILES, MAX_BULK_IMAGES, JobRequest
 
@@ -18,6 +28,20 @@ MAX_PIXELS = 64 * 512 * 512  # of all images in one answer
 
 Item = TypeVar("Item")
 Body = TypeVar("Body", bound=BaseModel)
+
+
+def _spelled(synonym: str) -> str:
+    """The synonym as it is stored: NFC, with single spaces."""
+    if not any(character.isalnum() for character in synonym):
+        raise ValueError("must have a letter or a figure")
+    return unicodedata.normalize("NFC", " ".join(synonym.split()))
+
+
+# The length first: normalising a long run of combining marks takes quadratic time.
+Synonym = Annotated[str, StringConstraints(max_length=60), AfterValidator(_spelled)]
+SynonymsByCategory = Annotated[
+    dict[Category, Annotated[list[Synonym], Field(max_length=50)]], Field(max_length=1000)
+]
 
 
 class Strict(BaseModel):
@@ -179,6 +203,12 @@ class ModelView(BaseModel):
     name: str
     versions: list[VersionSummary]
     aliases: dict[str, int]
+
+
+class ModelDetails(ModelView):
+    """A model, and the words that name its categories in a prompt, beside their own names."""
+
+    synonyms: dict[str, list[str]]
 
 
 class AliasTarget(Strict):

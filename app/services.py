@@ -16,6 +16,7 @@ from app.generation.batching import Batcher
 from app.generation.engine_cache import EngineCache
 from app.generation.model_resolver import ModelResolver
 from app.generation.sampler import Sampler
+from app.generation.vocabularies import Vocabularies
 from app.metrics import Metrics
 from app.middleware import rate_limits
 from app.middleware.hosts import HostRules, allowed_hosts
@@ -56,6 +57,7 @@ class Services:
     loops: BackgroundLoops
     event_streams: EventStreams
     resolver: ModelResolver
+    vocabularies: Vocabularies
     sampler: Sampler
     async_redis: tuple[AsyncRedis, ...]  # connections of the event loop, to be closed with it
 
@@ -102,6 +104,7 @@ def open_services(settings: Settings) -> Services:
         loops=BackgroundLoops(metrics),
         event_streams=EventStreams(queue.ledger, events_redis),
         resolver=ModelResolver(registry, settings.default_model),
+        vocabularies=Vocabularies(registry.synonyms),
         sampler=Sampler(engines, Batcher(torch.get_num_threads(), settings.max_queue, metrics)),
         async_redis=(events_redis, limits_redis),
     )

@@ -9,7 +9,10 @@ from worker.storage import Storage
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["job", "dataset", "card", "alias", "events", "webhook", "idempotency", "secret"]
+Kind = Literal[
+    *("job", "dataset", "card", "alias", "synonyms"),
+    *("events", "webhook", "idempotency", "secret"),
+]
 
 # In no registry of its own: each API process adds it to its metrics.
 damaged_objects = Counter(

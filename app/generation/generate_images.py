@@ -14,6 +14,7 @@ from app.errors import Problem
 from app.generation.batching import PendingImages
 from app.generation.sampler import Sampler
 from app.schemas import MAX_SYNCHRONOUS_IMAGES, GenerateRequest, Timing
+from models.data.category_names import index_of
 from models.imaging.encoding import Provenance
 from models.imaging.pixels import Pixels
 from models.imaging.rendering import Rendering, render
@@ -164,6 +165,6 @@ def check_options(options: ImageOptions, card: ModelCard) -> None:
 
 def check_category(category: str, card: ModelCard) -> None:
     """Refuse a category that the model version does not have; raises Problem."""
-    if category not in card.categories:
+    if index_of(category, card.categories) is None:
         known = ", ".join(card.categories)
         raise Problem(422, "unknown_category", f"category: {card.name} knows {known}")

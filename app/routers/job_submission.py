@@ -8,6 +8,7 @@ from app.dependencies import JSON, IdempotentIdDep, ServicesDep, SubmitGeneratio
 from app.errors import Problem
 from app.generation.async_generation import IdFor
 from app.schemas import JobView
+from models.data.category_names import index_of
 from models.search.search_space import narrow
 from worker.queue.queue import JobQueue
 from worker.schemas.jobs import JobRecord
@@ -76,7 +77,7 @@ def submit_nas_job(
         except ValueError as error:
             raise Problem(422, "invalid_request", str(error)) from error
     category = job.generate.category if job.generate else None
-    if category is not None and category not in dataset.categories:
+    if category is not None and index_of(category, dataset.categories) is None:
         known = ", ".join(dataset.categories)
         raise Problem(422, "unknown_category", f"generate.category: must be one of {known}")
     return _submitted(services.queue, "nas", job, id_for, response)

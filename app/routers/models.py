@@ -3,10 +3,18 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Response
+from fastapi.openapi.models import Example
 
 from app.dependencies import JSON, PNG, Limit, ServicesDep, require
 from app.errors import can_answer
-from app.schemas import AliasTarget, ModelView, Page, VersionSummary
+from app.schemas import (
+    AliasTarget,
+    ModelDetails,
+    ModelView,
+    Page,
+    SynonymsByCategory,
+    VersionSummary,
+)
 from worker.ledger.artifacts import FILE_NAME, media_type
 from worker.registry.aliases import AliasChange
 from worker.registry.model_versions import ModelCard
@@ -20,6 +28,9 @@ MANAGE = Depends(require("manage"))
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 Name = Annotated[str, Path(pattern=NAME, examples=["fashion-mnist"])]
 Version = Annotated[int, Path(ge=1, le=999_999_999, examples=[1])]
+SYNONYMS_EXAMPLE: dict[str, Example] = {
+    "several languages": {"value": {"Dress": ["gown", "Kleid", "连衣裙"]}}
+}
 Alias = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]{0,62}$", examples=["production"])]
 
 
@@ -37,9 +48,28 @@ def list_models(
 
 
 @router.get("/{name}", dependencies=[GENERATE, JSON])
-def read_model(name: Name, services: ServicesDep) -> ModelView:
-    """A model's versions, what each can do, and where its aliases point."""
-    return _view(services.registry, name)
+def read_model(name: Name, services: ServicesDep) -> ModelDetails:
+    """A model's versions, what each can do, where its aliases point, and its synonyms."""
+    synonyms = services.registry.synonyms.read(name)
+    return ModelDetails(**vars(_view(services.registry, name)), synonyms=synonyms)
+
+
+@router.put("/{name}/synonyms", dependencies=[MANAGE, JSON])
+def replace_synonyms(
+    name: Name,
+    synonyms: Annotated[SynonymsByCategory, Body(openapi_examples=SYNONYMS_EXAMPLE)],
+    services: ServicesDep,
+) -> dict[str, list[str]]:
+    """Replace the words that name the model's categories in a prompt, beside their own names.
+
+    All versions share them. Each belongs to one category. They come before the built-in words of
+    several languages, and count in `POST /v1/images/generations`.
+    """
+    versions = _view(services.registry, name).versions
+    categories = list(dict.fromkeys(each for part in versions for each in part.categories))
+    kept = services.registry.synonyms.replace(name, categories, synonyms)
+    services.vocabularies.forget()
+    return kept
 
 
 @router.get("/{name}/versions/{version}", dependencies=[GENERATE, JSON])

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from app.dependencies import JSON, MakeImagesDep, PublishDep, ServicesDep, require
 from app.errors import Problem
 from app.generation.generate_images import check_options
-from app.generation.prompts import find_category, find_color
+from app.generation.prompts import Vocabulary, find_color
 from app.schemas import MAX_SYNCHRONOUS_IMAGES, GenerateRequest, Strict, derived
 from models.inference.sample import MAX_SEED
 from worker.generation.bulk_generation import rendering_of
@@ -28,7 +28,11 @@ EXAMPLE = {"prompt": "a sneaker on a white background", "n": 2, "size": "256x256
 class ImagesRequest(Strict):
     """A request in OpenAI's format. Options without effect here are refused, except `user`."""
 
-    prompt: str = Field(min_length=1, max_length=32_000, description="Names one of the categories.")
+    prompt: str = Field(
+        min_length=1,
+        max_length=32_000,
+        description="Names one of the categories, in full or by a synonym.",
+    )
     model: str | None = Field(default=None, max_length=140)
     n: int | None = Field(default=1, ge=1, le=MAX_SYNCHRONOUS_IMAGES)
     size: Side | Literal["auto"] | None = "auto"
@@ -107,11 +111,12 @@ async def create_images(
 ) -> ImagesResponse:
     """Generate images from a request in OpenAI's format.
 
-    The prompt must name a category, which `revised_prompt` repeats, and may name a colour if the
-    model has colours.
+    The prompt must name a category, which `revised_prompt` repeats, by its name, a synonym of the
+    model's or a built-in word of one of ten languages. It may name a colour if the model has
+    colours.
     """
     card = await services.resolver.find(body.model)
-    request = _to_generate_request(body, card)
+    request = _to_generate_request(body, card, await services.vocabularies.find(card))
     check_options(request, card)
     generated = await make(request, card, rendering_of(request))
     urls = None
@@ -133,9 +138,11 @@ async def create_images(
     )
 
 
-def _to_generate_request(body: ImagesRequest, card: ModelCard) -> GenerateRequest:
+def _to_generate_request(
+    body: ImagesRequest, card: ModelCard, vocabulary: Vocabulary
+) -> GenerateRequest:
     """The equivalent `GenerateRequest`; raises Problem if the prompt names no category."""
-    category = find_category(body.prompt, card.categories)
+    category = vocabulary.find_category(body.prompt)
     if category is None:
         known = ", ".join(card.categories)
         raise Problem(422, "unknown_category", f"prompt: name one of {known}")

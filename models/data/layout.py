@@ -15,13 +15,13 @@ from models.data.archive import (
     nested_archive,
     printable,
 )
+from models.data.category_names import JOINERS
 from models.data.formats import SUFFIXES
 
 FLAG_UTF8 = 0x800
 MAX_NAME = 100  # characters of a category's name
 MAX_DEPTH = 32  # folders around a file; more make little data slow to sort
 MAX_SHOWN = 200  # characters of a path in a report
-JOINERS = "\u200c\u200d"  # invisible, but Persian words and many emoji need them
 ARCHIVE_SUFFIXES = (".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".jar")
 
 Path = tuple[str, ...]  # folders, then the file's name; NFC

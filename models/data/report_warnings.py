@@ -1,10 +1,10 @@
 """Warnings of a data set's report: what a shop may want to change in its zip before a training."""
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from models.data.archive import printable
+from models.data.category_names import fold
 from models.data.layout import MAX_SHOWN, Layout, Path
 from models.data.report import CategoryReport, SkippedFile
 
@@ -12,7 +12,6 @@ IMBALANCE_WARNING = 10  # times as many images in the largest category as in the
 FEW_IMAGES_WARNING = 50  # per category
 SKIPPED_WARNING = 0.2  # of all files
 NAMED = 10  # names in one warning
-ACCENTS = range(0x300, 0x370)  # combining marks of Latin, Greek and Cyrillic letters
 
 
 def layout_warnings(layout: Layout) -> list[str]:
@@ -74,13 +73,8 @@ def _similar(names: Sequence[str]) -> list[list[str]]:
     """The names that are the same but for case and accents, together."""
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(_folded(name), []).append(name)
+        groups.setdefault(fold(name), []).append(name)
     return [group for group in groups.values() if len(group) > 1]
-
-
-def _folded(name: str) -> str:
-    decomposed = unicodedata.normalize("NFKD", name.casefold())
-    return "".join(c for c in decomposed if ord(c) not in ACCENTS)
 
 
 def _shown(folder: str) -> str:

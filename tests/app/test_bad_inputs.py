@@ -195,7 +195,7 @@ GENERATE = [
         for truncation in (0, -0.5, 1.0001, 2, "0.5", True, None)
     ),
     generate("28 category", "unknown_category", "Sneaker, T-shirt", category="Horse"),
-    generate("28 category in another case", "unknown_category", "Sneaker", category="sneaker"),
+    generate("28 category of overlong marks", "invalid_request", category="\u0301\u0323" * 9000),
     generate("28 category of another type", says="category: ", category=7),
     generate("29 colour", "unsupported_parameter", "attributes", attributes={"color": "#zzz"}),
     generate("29 background", "unsupported_parameter", "background", background="#12"),

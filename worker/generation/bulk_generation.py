@@ -18,6 +18,7 @@ from PIL import Image
 
 from models.checkpoint import Model, load_model
 from models.data.canonical_archive import map_ahead
+from models.data.category_names import index_of
 from models.imaging.contact_sheet import contact_sheet
 from models.imaging.encoding import Provenance, encode
 from models.imaging.pixels import Enhancement, Pixels, to_pixels
@@ -111,10 +112,13 @@ def labels_of(seed: int, wanted: Mapping[str, int] | int, categories: Sequence[s
     """
     if isinstance(wanted, int):
         return [even_label(seed + i, len(categories)) for i in range(wanted)]
-    for name in wanted:
-        if name not in categories:
+    labels: list[int] = []
+    for name, images in wanted.items():
+        label = index_of(name, categories)
+        if label is None:
             raise ValueError(f"categories: {name!r} is none; known are {', '.join(categories)}")
-    return [label for name in wanted for label in [categories.index(name)] * wanted[name]]
+        labels += [label] * images
+    return labels
 
 
 def rendering_of(options: ImageOptions) -> Rendering:

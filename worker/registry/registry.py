@@ -20,6 +20,7 @@ from worker.registry.model_versions import (
     store_files,
     weights_key,
 )
+from worker.registry.synonyms import Synonyms
 from worker.revision_chain import RecordDamaged
 from worker.schemas.requests import AliasName
 from worker.storage import ObjectExists, ObjectNotFound, Storage
@@ -52,6 +53,7 @@ class Registry:
         self.storage = storage
         self.cards = Cards(storage)
         self.pointers = Aliases(storage)
+        self.synonyms = Synonyms(storage)
 
     def register(self, new: NewVersion) -> ModelCard:
         """Store a version under the next free number.

@@ -3,14 +3,27 @@
 import unicodedata
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    model_validator,
+)
 
 MAX_SIDE = 1024  # px
 
 Factor = Annotated[float, Field(ge=0, le=4)]
 Side = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}x[1-9][0-9]{0,3}$", examples=["64x64"])]
 # In the form in which the names of folders are stored: the same letters have one spelling.
-Category = Annotated[str, AfterValidator(lambda text: unicodedata.normalize("NFC", text))]
+# The length first: normalising a long run of combining marks takes quadratic time.
+Category = Annotated[
+    str,
+    StringConstraints(max_length=200),
+    AfterValidator(lambda text: unicodedata.normalize("NFC", text)),
+]
 OutputFormat = Literal["png", "jpeg", "webp", "avif"]
 
 
@@ -34,7 +47,9 @@ class ImageOptions(BaseModel):
         default=None, max_length=140, description="`name`, `name@alias` or `name:version`."
     )
     category: Category | None = Field(
-        default=None, max_length=200, description="One of the model's; drawn evenly when absent."
+        default=None,
+        description="One of the model's, in upper or lower case, with or without accents; drawn"
+        " evenly when absent.",
     )
     attributes: dict[str, JsonValue] | None = Field(default=None, max_length=32)
     truncation: float = Field(

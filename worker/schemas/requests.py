@@ -123,7 +123,7 @@ class GenerateAfterwards(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     n: Annotated[int, Field(ge=1, le=256)] = 16
-    category: Annotated[str, Field(max_length=200)] | None = Field(
+    category: Category | None = Field(
         default=None, description="One of the data set's; all in turn where it is left out."
     )
     seed: Annotated[int, Field(ge=0, lt=2**62)] = Field(

@@ -67,6 +67,14 @@ def test_categories_are_drawn_evenly_and_by_seed(client: TestClient) -> None:
     assert generate(client, seed=8)[0]["category"] == drawn[5]
 
 
+@pytest.mark.parametrize("category", ["sneaker", "SNEAKER", "Snéaker", "Ｓｎｅａｋｅｒ"])
+def test_a_category_is_named_in_any_case_and_with_any_accents(
+    client: TestClient, category: str
+) -> None:
+    (item,) = generate(client, category=category, seed=7)
+    assert item == generate(client, category="Sneaker", seed=7)[0]
+
+
 def test_the_digest_is_that_of_the_file(client: TestClient) -> None:
     for item in generate(client, n=2):
         content = base64.b64decode(item["b64_json"])

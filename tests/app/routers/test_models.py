@@ -188,6 +188,58 @@ def test_a_deleted_model_is_gone_with_its_weights(
     assert left == ["models/shoes/versions/1/deleted.json"]
 
 
+SYNONYMS = {"dress": ["Dirndl", "robe  d'été"], "Bag": ["sac à malice"]}
+
+
+def understood(client: TestClient, prompt: str) -> str | None:
+    """The category that `/v1` understands, None if it understands none."""
+    answer = client.post("/v1/images/generations", json={"prompt": prompt})
+    if answer.status_code != 200:
+        assert answer.json()["error"]["code"] == "unknown_category"
+        return None
+    return str(answer.json()["data"][0]["revised_prompt"])
+
+
+def test_synonyms_are_shown_and_name_a_category_to_every_version(
+    client: TestClient, second: int
+) -> None:
+    assert client.get(MODEL).json()["synonyms"] == {}
+    assert understood(client, "ein Dirndl") is None
+    answer = client.put(f"{MODEL}/synonyms", json=SYNONYMS)
+    assert answer.status_code == 200
+    kept = {"Dress": ["Dirndl", "robe d'été"], "Bag": ["sac à malice"]}
+    assert answer.json() == client.get(MODEL).json()["synonyms"] == kept
+    assert understood(client, "ein DIRNDL") == "Dress"
+    point(client, second)
+    assert understood(client, "un sac a malice") == "Bag"
+    assert client.put(f"{MODEL}/synonyms", json={}).json() == {}
+    assert understood(client, "ein Dirndl") is None
+
+
+@pytest.mark.parametrize(
+    ("synonyms", "code"),
+    [
+        ({"Hat": ["cap"]}, "unknown_category"),
+        ({"Dress": ["bag"]}, "ambiguous_synonym"),
+        ({"Dress": ["gown"], "Bag": ["Gown"]}, "ambiguous_synonym"),
+        ({"Dress": ["a" * 61]}, "invalid_request"),
+        ({"Dress": [f"gown {number}" for number in range(51)]}, "invalid_request"),
+        ({"Dress": ["..."]}, "invalid_request"),
+        ({"Dress": "gown"}, "invalid_request"),
+        ([], "invalid_request"),
+    ],
+)
+def test_synonyms_that_are_none_are_refused(
+    client: TestClient, synonyms: object, code: str
+) -> None:
+    assert_problem(client.put(f"{MODEL}/synonyms", json=synonyms), 422, code)
+    assert client.get(MODEL).json()["synonyms"] == {}
+
+
+def test_a_model_that_is_not_there_has_no_synonyms(client: TestClient) -> None:
+    assert_problem(client.put("/models/none/synonyms", json={}), 404, "model_not_found")
+
+
 @pytest.mark.parametrize(("method", "path"), [("GET", "history"), ("POST", "rollback")])
 def test_an_alias_that_is_none_has_no_history(client: TestClient, method: str, path: str) -> None:
     answer = client.request(method, f"{MODEL}/aliases/none/{path}")

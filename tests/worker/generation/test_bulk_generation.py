@@ -51,7 +51,7 @@ def test_a_job_ends_with_files_a_zip_a_manifest_and_a_sheet(
     jobs: JobQueue, storage: Storage, registry: Registry, start_worker: StartWorker
 ) -> None:
     start_worker()
-    wanted = {"Sneaker": 5, "Bag": 3}
+    wanted = {"sneaker": 5, "Bag": 3}
     job = GenerateJob(
         model="fashion-mnist:1", categories=wanted, seed=40, truncation=0.9, output_format="webp"
     )
