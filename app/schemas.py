@@ -157,9 +157,12 @@ class JobView(BaseModel):
 
 
 def _result_links(job_id: str, result: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    """Where the results of a job are: its model version, and the files of generated images."""
+    """Where the results of a job are: its model version with all files, and generated images."""
     version = f"/models/{result['model']}/versions/{result['version']}"
-    links: dict[str, JsonValue] = {"version": version, "samples": f"{version}/samples"}
+    links: dict[str, JsonValue] = {"version": version}
+    links |= {kind: f"{version}/{kind}" for kind in ("samples", "weights")}
+    if isinstance(files := result.get("files"), list):  # of a version that the job has made
+        links |= {str(file): f"{version}/files/{file}" for file in files}
     if "generated" in result:
         artifacts = f"/jobs/{job_id}/artifacts"
         links |= {kind: f"{artifacts}/{name}" for kind, name in BULK_FILES.items()}

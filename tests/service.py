@@ -103,7 +103,10 @@ def walk(client: httpx.Client) -> None:
     assert job["status"] == "succeeded", job["error"]
     result = job["result"]
     assert isinstance(result, dict)
-    links = result.pop("links")
+    links, files = result.pop("links"), result.pop("files")
+    assert set(links) == {"version", "samples", "weights", *files}
+    assert "curves.png" in files
+    assert client.get(links["curves.png"]).headers["content-type"] == "image/png"
     assert result == {"model": "clothes", "version": 1, "alias": "production"}
     assert client.get(links["version"]).json()["origin"] == job["id"]
     assert client.get(links["samples"]).headers["content-type"] == "image/png"

@@ -10,8 +10,15 @@ from worker.storage import Storage
 logger = logging.getLogger(__name__)
 
 Kind = Literal[
-    *("job", "dataset", "card", "alias", "synonyms"),
-    *("events", "webhook", "idempotency", "secret"),
+    "job",
+    "dataset",
+    "card",
+    "alias",
+    "synonyms",
+    "events",
+    "webhook",
+    "idempotency",
+    "secret",
 ]
 
 # In no registry of its own: each API process adds it to its metrics.

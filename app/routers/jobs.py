@@ -90,7 +90,7 @@ def read_job(
     headers = {"ETag": etag, "Cache-Control": "no-cache"}
     if not record.terminal:
         headers["Retry-After"] = str(POLL_RUNNING_S if record.is_running else POLL_QUEUED_S)
-    if if_none_match is not None and etag in if_none_match:
+    if if_none_match is not None and (etag in if_none_match or if_none_match.strip() == "*"):
         return Response(None, 304, headers)
     return Response(body, 200, headers, "application/json")
 

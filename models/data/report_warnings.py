@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from models.data.archive import printable
 from models.data.category_names import fold
+from models.data.formats import NAMED_FORMATS
 from models.data.layout import MAX_SHOWN, Layout, Path
 from models.data.report import CategoryReport, SkippedFile
 
@@ -55,18 +56,25 @@ def category_warnings(categories: Sequence[CategoryReport], imbalance: float) ->
 
 
 def skip_warnings(counts: Counter[str], skipped: Sequence[SkippedFile], images: int) -> list[str]:
-    """A warning if many files were left out; `images` were kept."""
+    """Warnings of files of other formats, and of many that were left out; `images` were kept."""
+    warnings = []
+    if counts["unsupported"]:
+        warnings.append(
+            f"Files that are no {NAMED_FORMATS} of 8 or 16 bits: {counts['unsupported']}."
+            " Convert them."
+        )
     files = images + counts.total()
     if counts.total() <= SKIPPED_WARNING * files:
-        return []
+        return warnings
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
     names = _listed(repr(file.name) for file in skipped)
-    return [f"{counts.total()} of {files} files were skipped ({reasons}), such as {names}."]
+    told = f"{counts.total()} of {files} files were skipped ({reasons}), such as {names}."
+    return [*warnings, told]
 
 
 def _folders_below(paths: Iterable[Path], depth: int) -> list[str]:
-    """The folders right inside a category's."""
-    return sorted({path[depth + 1] for path in paths if len(path) > depth + 2})
+    """The folders inside a category's that have photos, from there on."""
+    return sorted({"/".join(path[depth + 1 : -1]) for path in paths if len(path) > depth + 2})
 
 
 def _similar(names: Sequence[str]) -> list[list[str]]:

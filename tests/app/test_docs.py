@@ -116,7 +116,7 @@ def test_every_documented_example_runs(
     assert {path for _, path, _ in found} == {
         *("/generate", "/v1/images/generations"),
         *("/jobs/train", "/jobs/nas", "/jobs/generate"),
-        "/models/fashion-mnist/aliases/production",
+        *("/models/fashion-mnist/aliases/production", "/models/fashion-mnist/synonyms"),
     }
     for method, path, body in found:
         response = client.request(method, path, json=body)

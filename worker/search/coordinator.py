@@ -92,6 +92,7 @@ class SearchCoordinator:
             "model": version.name,
             "version": version.version,
             "alias": shared.job.promote,
+            "files": [*version.files],
             **{name: report[name] for name in ("trials", "kid", "default_kid", "is_default")},
             "latency_ms": winner.typical.latency_ms,
             "parameters": winner.typical.parameters,

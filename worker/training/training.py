@@ -103,7 +103,8 @@ class TrainingRun:
         self.reporter.report("evaluating", self._progress(), self.reporter.metrics)
         trained = Trained(state=self.state, lines=self.metrics, dataset=record, judge=self.judge)
         version = register(self.attempt, self.reporter, trained)
-        self.attempt.succeed({"model": version.name, "version": version.version, "alias": alias})
+        result = {"model": version.name, "version": version.version, "alias": alias}
+        self.attempt.succeed({**result, "files": [*version.files]})
 
     def checkpoint(self) -> None:
         """Save the state for a later attempt to resume from; skips a state that is not finite."""

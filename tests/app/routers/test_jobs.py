@@ -250,6 +250,7 @@ def test_a_poll_costs_nothing_while_the_job_has_not_changed(
     assert (first.headers["retry-after"], first.headers["cache-control"]) == ("5", "no-cache")
     same = client.get(f"/jobs/{job}", headers={"If-None-Match": first.headers["etag"]})
     assert (same.status_code, same.content) == (304, b"")
+    assert client.get(f"/jobs/{job}", headers={"If-None-Match": "*"}).status_code == 304
     client.post(f"/jobs/{job}/cancel")
     changed = client.get(f"/jobs/{job}", headers={"If-None-Match": first.headers["etag"]})
     assert changed.json()["status"] == "cancelled"

@@ -181,6 +181,18 @@ def test_folders_that_become_one_category_are_warned_of() -> None:
     assert warned(shop(a=2, b=2), "sub-folders") == []
 
 
+def test_a_photo_beside_the_folders_that_wrap_categories_merges_them_with_a_warning() -> None:
+    members = {f"all/photos/{name}": data for name, data in shop(a=2, b=2).items()}
+    (warning,) = warned({**members, "all/logo.png": saved(noise(91))}, "sub-folders")
+    assert "'all' ('photos/a', 'photos/b')" in warning
+
+
+def test_files_of_other_formats_are_told_which_are_read() -> None:
+    (warning,) = warned({**shop(a=9, b=9), "a/photo.jp2": saved(noise(91), "jpeg2000")}, "Convert")
+    formats = "PNG, JPEG, WebP, HEIC, AVIF, GIF, TIFF or BMP"
+    assert warning == f"Files that are no {formats} of 8 or 16 bits: 1. Convert them."
+
+
 def test_many_skipped_files_are_warned_of_by_reason() -> None:
     few = {**shop(a=5, b=5), **{f"a/{n}.txt": b"x" for n in range(2)}}
     assert warned(few, "skipped") == []

@@ -32,7 +32,8 @@ def test_a_preset_trains_on_fewer_photos_than_its_batch(
     wanted = TrainJob(dataset=small.id, model="small", resolution=28, preset="fast", max_images=60)
     job = jobs.submit("train", wanted)
     record = wait_for(jobs, job.id, lambda record: record.status == "succeeded")
-    assert record.result == {"model": "small", "version": 1, "alias": None}
+    assert record.result is not None
+    assert (record.result["model"], record.result["version"]) == ("small", 1)
 
 
 def test_a_searched_batch_is_at_most_the_photos_unless_one_is_asked_for(

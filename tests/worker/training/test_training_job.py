@@ -40,10 +40,11 @@ def test_a_job_ends_with_a_registered_model_and_its_files(
     job = jobs.submit("train", tiny_job.model_copy(update=wanted))
     record = wait_for(jobs, job.id, succeeded)
 
-    assert record.result == {"model": "tiny", "version": 1, "alias": "production"}
-    assert (record.progress.percent, record.progress.step) == (100, 20)
     registry = Registry(storage)
     card = registry.resolve("tiny@production")
+    result = {"model": "tiny", "version": 1, "alias": "production", "files": card.files}
+    assert record.result == result
+    assert (record.progress.percent, record.progress.step) == (100, 20)
     assert card.categories == ["dress", "hat", "pants", "shoes"]
     assert card.training["images_seen"] == 320
     assert (card.training["loss"], card.training["seed"]) == ("relativistic", 7)
