@@ -28,10 +28,10 @@ MANAGE = Depends(require("manage"))
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 Name = Annotated[str, Path(pattern=NAME, examples=["fashion-mnist"])]
 Version = Annotated[int, Path(ge=1, le=999_999_999, examples=[1])]
+Alias = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]{0,62}$", examples=["production"])]
 SYNONYMS_EXAMPLE: dict[str, Example] = {
     "several languages": {"value": {"Dress": ["gown", "Kleid", "连衣裙"]}}
 }
-Alias = Annotated[str, Path(pattern=r"^[a-z][a-z0-9-]{0,62}$", examples=["production"])]
 
 
 @router.get("", dependencies=[GENERATE, JSON])

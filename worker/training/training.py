@@ -7,6 +7,8 @@ import math
 import time
 from collections.abc import Callable
 
+from pydantic import JsonValue
+
 from models.card import sample_sheet
 from models.checkpoint import load_state, save_state
 from models.data.datasets import Dataset
@@ -103,8 +105,10 @@ class TrainingRun:
         self.reporter.report("evaluating", self._progress(), self.reporter.metrics)
         trained = Trained(state=self.state, lines=self.metrics, dataset=record, judge=self.judge)
         version = register(self.attempt, self.reporter, trained)
-        result = {"model": version.name, "version": version.version, "alias": alias}
-        self.attempt.succeed({**result, "files": [*version.files]})
+        files: list[JsonValue] = [*version.files]
+        self.attempt.succeed(
+            {"model": version.name, "version": version.version, "alias": alias, "files": files}
+        )
 
     def checkpoint(self) -> None:
         """Save the state for a later attempt to resume from; skips a state that is not finite."""
