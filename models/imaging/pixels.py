@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
+from PIL.Image import Resampling
 
 Pixels = NDArray[np.uint8]
 
@@ -40,11 +41,13 @@ def to_pixels(image: Image.Image) -> Pixels:
     return np.array(image, dtype=np.uint8).reshape(image.height, image.width, -1)
 
 
-def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """(H, W, C) to `size` (width, height), by antialiased Lanczos; the same array if equal."""
+def resize(
+    pixels: Pixels, size: tuple[int, int], kernel: Resampling = Resampling.LANCZOS
+) -> Pixels:
+    """(H, W, C) to `size` (width, height), antialiased; the same array if equal."""
     if size == (pixels.shape[1], pixels.shape[0]):
         return pixels
-    return to_pixels(to_image(pixels).resize(size, Image.Resampling.LANCZOS))
+    return to_pixels(to_image(pixels).resize(size, kernel))
 
 
 def enhance(pixels: Pixels, enhancement: Enhancement) -> Pixels:

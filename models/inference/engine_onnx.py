@@ -32,10 +32,11 @@ class OnnxEngine:
 
     def __init__(self, generator: Generator) -> None:
         self.config = generator.config
-        options = SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        model = exported(generator)
-        self._session = InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        inputs = {
+            "z": torch.zeros(2, generator.config.z_dim),
+            "labels": torch.zeros(2, dtype=torch.int64),
+        }
+        self._session = open_session(exported(_Served(generator), inputs))
 
     def __call__(self, z: Tensor, labels: Tensor) -> NDArray[np.uint8]:
         inputs = {"z": z.numpy(), "labels": labels.numpy()}
@@ -54,22 +55,28 @@ class _Served(nn.Module):
         return to_uint8(self.generator(z, labels)).permute(0, 2, 3, 1)
 
 
-def exported(generator: Generator) -> bytes:
-    """An eval-mode generator as an ONNX model, for any N."""
-    z = torch.zeros(2, generator.config.z_dim)
-    labels = torch.zeros(2, dtype=torch.int64)
+def open_session(model: bytes) -> InferenceSession:
+    """A session that computes on its caller's thread."""
+    options = SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def exported(network: nn.Module, inputs: dict[str, Tensor]) -> bytes:
+    """A network with one output as an ONNX model, for any N; `inputs` are examples by name."""
     file = io.BytesIO()
     with warnings.catch_warnings():
-        # This exporter is deprecated in favour of one that needs onnxscript.
-        warnings.simplefilter("ignore", DeprecationWarning)
+        # This exporter is deprecated in favour of one that needs onnxscript, and warns of sizes
+        # that become constants, as they shall.
+        warnings.simplefilter("ignore")
         torch.onnx.export(
-            _Served(generator).eval(),
-            (z, labels),
+            network.eval(),
+            tuple(inputs.values()),
             file,  # type: ignore[arg-type] # this exporter takes files too
             dynamo=False,
             opset_version=OPSET,
-            input_names=["z", "labels"],
-            output_names=["images"],
-            dynamic_axes={name: {0: "N"} for name in ("z", "labels", "images")},
+            input_names=list(inputs),
+            output_names=["output"],
+            dynamic_axes={name: {0: "N"} for name in (*inputs, "output")},
         )
     return file.getvalue()

@@ -1,0 +1,1 @@
+"""The command that makes the shipped backbones from the files that their authors published."""
