@@ -21,7 +21,7 @@ from models.data.report import NearDuplicatePair
 SIDE = 32  # pixels, of the picture whose frequencies are taken
 FREQUENCIES = 8  # in each direction, so the hash has 64 bits
 # Largest Hamming distance between near-duplicates. Distances are always even, as half of a hash's
-# bits are set. `benchmarks.near_duplicates` prints the rates at this and other distances.
+# bits are set. `benchmarks.uploads.near_duplicates` prints the rates at this and other distances.
 MAX_DISTANCE = 4
 LISTED_PAIRS = 100
 CELLS = 2**18  # hashes compared at once: what fits a cache is fastest
