@@ -27,7 +27,7 @@ FROM base AS api
 # default wheel, which carries the CUDA libraries.
 ARG TORCH_INDEX_URL=""
 RUN pip install -c constraints.txt ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} .
-COPY LICENSE ./
+COPY LICENSE NOTICE ./
 COPY models models
 COPY worker worker
 COPY app app
@@ -43,7 +43,7 @@ FROM base AS worker
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 RUN pip install -c constraints.txt .
-COPY LICENSE ./
+COPY LICENSE NOTICE ./
 COPY models models
 COPY worker worker
 USER 10001:10001

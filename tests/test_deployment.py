@@ -55,6 +55,13 @@ def test_images_install_the_tested_versions_before_the_sources(stages: dict[str,
         assert "[dev]" not in stages[target]
 
 
+def test_images_carry_the_licences_of_what_they_hold(stages: dict[str, str]) -> None:
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert {"!LICENSE", "!NOTICE"} <= set(ignored)
+    for target in ("api", "worker"):
+        assert "COPY LICENSE NOTICE ./" in stages[target]
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_container_gets_no_more_rights_than_it_needs(services: dict[str, Any], name: str) -> None:
     service = services[name]
