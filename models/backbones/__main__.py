@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from models.backbones.originals import (
     ORIGINALS,
+    OriginalError,
     Outputs,
     original_layers,
     original_outputs,
@@ -57,7 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if (options.photos is None) != (options.references is None):
         parser.error("--photos and --references go together")
-    originals = {name: read_original(name, options.wheels) for name in ORIGINALS}
+    try:
+        originals = {name: read_original(name, options.wheels) for name in ORIGINALS}
+    except OriginalError as error:
+        parser.error(str(error))
     for name, data in originals.items():
         write(options.output / name, name, data)
     if options.photos is not None:
@@ -71,6 +75,9 @@ def write(folder: Path, name: BackboneName, data: bytes) -> None:
     tensors = {key: rounded(value) for key, value in network.state_dict().items()}
     weights = save(tensors)
     original = ORIGINALS[name]
+    changes = ["batch norms folded into the convolutions"]
+    if any(value.dtype == torch.float16 for value in tensors.values()):
+        changes.append(f"tensors of more than {MOST_EXACT:,} elements rounded to float16")
     card = {
         "name": name,
         "paper": original.paper,
@@ -82,8 +89,7 @@ def write(folder: Path, name: BackboneName, data: bytes) -> None:
             "file": original.file,
             "sha256": original.file_sha256,
         },
-        "changes": "batch norms folded into the convolutions; tensors of more than "
-        f"{MOST_EXACT:,} elements rounded to float16",
+        "changes": changes,
         "resolution": resolution_of(name),
         "parameters": sum(value.numel() for value in tensors.values()),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),

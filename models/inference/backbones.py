@@ -8,7 +8,7 @@ Shapes: N images, H height, W width, C image channels (1 grey, 3 sRGB), R a back
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -119,20 +119,20 @@ class Backbone:
         self.identity = identity(name)
         self._device = device
         self.resolution = resolution_of(name)
-        if output != "features" and (output == "masks") != (name == "u2net-p"):
+        if output not in ("features", "masks" if name == "u2net-p" else "logits"):
             raise ValueError(f"{name} has no {output}")
         network = load_u2net() if name == "u2net-p" else load_efficientnet(name)
-        self._network = _FromPixels(network, output)
+        from_pixels = _FromPixels(network, output)
         if device.type == "cpu":
             side = self.resolution
             example = torch.zeros(2, side, side, 3, dtype=torch.uint8)
-            self._session = open_session(exported(self._network, {"pixels": example}))
+            self._session = open_session(exported(from_pixels, {"pixels": example}))
         else:
             # The shape overload of Module.to is missing from torch's annotations.
             layout = {"device": device, "memory_format": torch.channels_last}
-            self._network.to(**layout)  # type: ignore[call-overload]
+            self._network = from_pixels.to(**layout)  # type: ignore[call-overload]
 
-    def __call__(self, images: Sequence[Pixels], threads: int = 1) -> Tensor:
+    def __call__(self, images: Iterable[Pixels], threads: int = 1) -> Tensor:
         """The output, on the CPU, of uint8 images (H, W, C) of any sizes, or of (N, H, W, C).
 
         Images are squeezed into squares by antialiased bicubic resizing. On a CPU each is computed
