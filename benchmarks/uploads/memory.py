@@ -1,4 +1,4 @@
-"""python -m benchmarks.uploads.memory: time and memory that a large upload takes in the API process.
+"""python -m benchmarks.uploads.memory: time and memory of a large upload in the API process.
 
 Makes a zip of distinct photos, sends it over HTTP to its own `python -m app`, and records that
 process's memory before, at the peak and after, and the temporary files that it leaves. With `--s3`,

@@ -1,4 +1,4 @@
-"""python -m benchmarks.uploads.near_duplicates --archive PHOTOS.zip: near-duplicate detection rates.
+"""python -m benchmarks.uploads.near_duplicates --archive PHOTOS.zip: detection rates.
 
 Prints, for each Hamming distance between hashes, the share of re-encoded, rescaled and edited
 copies that is found, and the pairs of different photos that are taken for copies; then the time to
