@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from models.backbones.originals import (
     ORIGINALS,
     OriginalError,
-    Outputs,
+    Tensors,
     original_layers,
     original_outputs,
     read_original,
@@ -134,7 +134,7 @@ def references(originals: dict[BackboneName, bytes], photos: Sequence[Pixels]) -
     return kept
 
 
-def excerpt(outputs: Outputs) -> Outputs:
+def excerpt(outputs: Tensors) -> Tensors:
     """32 of the features, the five likeliest classes, every 32nd row and column of masks."""
     features = outputs["features"]
     kept = {"features": features[:, :: features.shape[1] // 32].contiguous()}

@@ -26,7 +26,7 @@ NORM_EPSILON = 1e-3  # TensorFlow's, in which the EfficientNet-Lites were traine
 STRIDES = (1, 2, 2, 2, 1, 2, 1)  # of the stages of EfficientNet
 ENCODER_BLOCKS = 6  # of U2-Net, each ending in an addition
 
-Outputs = dict[str, Tensor]
+Tensors = dict[str, Tensor]
 
 
 class OriginalError(ValueError):
@@ -123,7 +123,7 @@ def original_layers(name: BackboneName, data: bytes) -> list[tuple[Tensor, Tenso
     return [*folded, (tensors["_fc.weight"], tensors["_fc.bias"])]
 
 
-def _fold(tensors: Outputs, conv: str, norm: str) -> tuple[Tensor, Tensor]:
+def _fold(tensors: Tensors, conv: str, norm: str) -> tuple[Tensor, Tensor]:
     """norm(conv(x)) as one convolution."""
     scale = tensors[f"{norm}.weight"] / (tensors[f"{norm}.running_var"] + NORM_EPSILON).sqrt()
     bias = tensors[f"{norm}.bias"] - tensors[f"{norm}.running_mean"] * scale
@@ -131,7 +131,7 @@ def _fold(tensors: Outputs, conv: str, norm: str) -> tuple[Tensor, Tensor]:
 
 
 @torch.inference_mode()
-def original_outputs(name: BackboneName, data: bytes, pixels: Tensor) -> Outputs:
+def original_outputs(name: BackboneName, data: bytes, pixels: Tensor) -> Tensors:
     """What the original says of uint8 pixels (N, R, R, 3).
 
     Features (N, D), and probabilities (N, 1000) or masks (N, 1, R, R).
@@ -143,13 +143,13 @@ def original_outputs(name: BackboneName, data: bytes, pixels: Tensor) -> Outputs
     return {"features": features, "probabilities": logits.softmax(1)}
 
 
-def _checkpoint(data: bytes) -> Outputs:
+def _checkpoint(data: bytes) -> Tensors:
     # The digest is known, and weights_only unpickles nothing but tensors.
-    weights: Outputs = torch.load(io.BytesIO(data), weights_only=True)  # noqa: TID251
+    weights: Tensors = torch.load(io.BytesIO(data), weights_only=True)  # noqa: TID251
     return weights
 
 
-def _by_checkpoint(tensors: Outputs, images: Tensor) -> tuple[Tensor, Tensor]:
+def _by_checkpoint(tensors: Tensors, images: Tensor) -> tuple[Tensor, Tensor]:
     """Features and logits of EfficientNet-Lite, batch norms apart."""
 
     def layer(x: Tensor, conv: str, norm: str, stride: int = 1) -> Tensor:
@@ -181,7 +181,7 @@ def _by_checkpoint(tensors: Outputs, images: Tensor) -> tuple[Tensor, Tensor]:
     return features, F.linear(features, tensors["_fc.weight"], tensors["_fc.bias"])
 
 
-def _by_onnx(data: bytes, images: Tensor) -> Outputs:
+def _by_onnx(data: bytes, images: Tensor) -> Tensors:
     """Masks, and the means of the encoder's feature maps, of U2-Net-p by ONNX Runtime."""
     model = onnx.load_from_string(data)
     additions = [node.output[0] for node in model.graph.node if node.op_type == "Add"]
