@@ -13,13 +13,13 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from app.server.fast_path import Cancel, FastPath, Reply, may_be_plain
-from app.server.header_timeout import HeaderTimeoutProtocol
+from app.server.write_timeout import WriteTimeoutProtocol
 
 FAST_PATH = "fast_path"  # key in the lifespan's state of its `FastPath`, if it has one
 BODY_S = 0.1  # to wait for a body; then the FastAPI route takes the request
 
 
-class FastPathProtocol(HeaderTimeoutProtocol):
+class FastPathProtocol(WriteTimeoutProtocol):
     """Offers requests to the fast path; those that it declines go to the application."""
 
     _held: tuple[RequestResponseCycle, ASGI3Application] | None = None
