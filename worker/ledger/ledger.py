@@ -97,16 +97,18 @@ class Ledger:
     def cancel(self, job_id: str) -> JobRecord:
         """Cancel a queued job, or request a running one to stop.
 
-        Calling it twice while the job stops has no further effect.
+        Calling it again, while the job stops or once it is cancelled, has no further effect.
 
         Raises:
             JobNotFound: no such job.
-            IllegalMove: it has ended already.
+            IllegalMove: it has succeeded or failed already.
         """
         while True:
             record = self.records.read(job_id)
-            if record.status == "cancelling":
+            if record.status in ("cancelling", "cancelled"):
                 return record
+            if record.terminal:
+                raise IllegalMove(f"{job_id} has {record.status}: there is nothing left to cancel")
             status: JobStatus = "cancelled" if record.status == "queued" else "cancelling"
             try:
                 return self._append(move(record, status))

@@ -14,6 +14,7 @@ from worker.schemas.jobs import (
     IllegalMove,
     JobProgress,
     JobRecord,
+    JobStatus,
     made_at,
     move,
     new_id,
@@ -94,7 +95,15 @@ def test_a_queued_job_is_cancelled_at_once_and_never_runs(
 ) -> None:
     assert ledger.cancel(record.id).status == "cancelled"
     assert ledger.claim(record.id, "delivery-1") is None
-    with pytest.raises(IllegalMove):
+    assert ledger.cancel(record.id) == ledger.fetch(record.id)
+
+
+@pytest.mark.parametrize("end", ["succeeded", "failed"])
+def test_a_job_that_has_ended_otherwise_cannot_be_cancelled(
+    ledger: Ledger, record: JobRecord, end: JobStatus
+) -> None:
+    ledger.commit(claimed(ledger, record).record, end)
+    with pytest.raises(IllegalMove, match=f"{record.id} has {end}: "):
         ledger.cancel(record.id)
 
 
