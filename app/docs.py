@@ -92,14 +92,12 @@ def _document(app: FastAPI) -> dict[str, Any]:
 
 def _statuses(operation: dict[str, Any]) -> set[str]:
     """Error statuses that follow from an operation's parameters; routes declare the others."""
-    statuses = {"400", "406", "429", "503"}
+    statuses = {"400", "406", "422", "429", "503"}
     places = {parameter["in"] for parameter in operation.get("parameters", [])}
     if "security" in operation:
         statuses |= {"401", "403"}
     if "path" in places:
         statuses |= {"404"}
-    if places:
-        statuses |= {"422"}
     if "requestBody" in operation:
-        statuses |= {"404", "408", "413", "415", "422", "507"}
+        statuses |= {"404", "408", "413", "415", "507"}
     return statuses

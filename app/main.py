@@ -22,6 +22,7 @@ from app.middleware.head import HeadAsGet
 from app.middleware.headers import ListHeaders
 from app.middleware.hosts import HostCheck
 from app.middleware.key_check import KeyCheck
+from app.middleware.query import KnownQuery
 from app.middleware.rate_limits import RateLimits
 from app.middleware.request_id import RequestId
 from app.middleware.unread_body import CloseUnread
@@ -58,7 +59,8 @@ DESCRIPTION = """\
 Learns a shop's own product photos and generates new product images from them.
 
 Upload a zip (`POST /datasets`), train (`POST /jobs/train`), watch (`GET /jobs/{id}`), generate
-(`POST /generate`). Errors are `application/problem+json`.
+(`POST /generate`). Errors are `application/problem+json`. Unknown fields of a body and unknown query
+parameters are refused (422).
 """
 
 
@@ -93,6 +95,7 @@ def _add_middleware(app: FastAPI, services: Services) -> None:
         max_json_bytes=services.settings.max_body_bytes,
         max_upload_bytes=services.settings.max_upload_bytes,
     )
+    app.add_middleware(KnownQuery, routes=routes)
     app.add_middleware(KeyCheck, routes=routes, keys=services.api_keys)
     if services.rate_limiter is not None:
         app.add_middleware(RateLimits, limiter=services.rate_limiter)

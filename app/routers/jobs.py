@@ -22,7 +22,7 @@ from worker.ledger.artifacts import FILE_NAME, JobFiles, media_type
 from worker.ledger.events import Event
 from worker.ledger.records import JobNotFound
 from worker.schemas.jobs import JobRecord, JobStatus
-from worker.schemas.requests import BULK_FILES, JobType
+from worker.schemas.requests import BULK_FILES, JobType, ModelName
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -58,11 +58,14 @@ def list_jobs(
     services: ServicesDep,
     job_type: Annotated[JobType | None, Query(alias="type")] = None,
     status: JobStatus | None = None,
+    model: Annotated[
+        ModelName | None, Query(description="Name of the model that jobs make or generate with.")
+    ] = None,
     limit: Limit = 20,
     after: Cursor = None,
 ) -> Page[JobView]:
     """Jobs, newest first."""
-    records, has_more = services.queue.page(job_type, status, limit, after)
+    records, has_more = services.queue.page(job_type, status, limit, after, model)
     positions = services.queue.positions(records)
     data = [JobView.of(record, positions.get(record.id)) for record in records]
     return Page(data=data, has_more=has_more, last_id=data[-1].id if data else None)
@@ -107,7 +110,10 @@ def delete_job(record: JobDep, services: ServicesDep) -> None:
     "/{job_id}/cancel", status_code=202, responses=can_answer(409), dependencies=[EITHER, JSON]
 )
 def cancel_job(record: JobDep, services: ServicesDep) -> JobView:
-    """Cancel a job; it stops within seconds. A second request has no further effect."""
+    """Cancel a job; it stops within seconds.
+
+    A second request has no further effect. A job that has succeeded or failed answers 409.
+    """
     services.queue.cancel(record.id)
     return JobView.of(services.queue.fetch(record.id), None)
 

@@ -1,4 +1,4 @@
-"""Job index: job ids by type and status, as sorted sets in Redis.
+"""Job index: job ids by type, status and model, as sorted sets in Redis.
 
 Object storage is the source of truth; the index answers `GET /jobs` without listing every revision
 of every job there. It is updated at each transition, lags where Redis was away, and is rebuilt from
@@ -22,8 +22,9 @@ from worker.schemas.requests import JobType
 logger = logging.getLogger(__name__)
 
 PREFIX = "vitrine:jobs"
-PLACES = f"{PREFIX}:places"  # hash: job id -> "revision type:status", the newest one indexed
-COMPLETE = f"{PREFIX}:complete"
+# Hash: job id -> "revision type:status model", of the newest revision indexed.
+PLACES = f"{PREFIX}:places"
+COMPLETE = f"{PREFIX}:complete-by-model"  # an index of an earlier release is built anew
 TYPES: tuple[JobType, ...] = get_args(JobType)
 STATUSES: tuple[JobStatus, ...] = get_args(JobStatus)
 BUILDING = f"{PREFIX}:building"  # token of the latest rebuild; gone if Redis is wiped meanwhile
@@ -32,26 +33,35 @@ READERS = 16  # threads that read records: a cloud store has a high latency
 
 # A transition may be indexed late, so an older revision must never overwrite a newer one.
 PUT = f"""
-local id, revision, place = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local id, revision, place, model = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local known = redis.call('HGET', KEYS[1], id)
 if known then
-  local known_revision, known_place = known:match('^(%d+) (.+)$')
-  if tonumber(known_revision) >= revision then return 0 end
+  local known_revision, known_place = known:match('^(%d+) (%S+)')
+  if tonumber(known_revision) > revision then return 0 end
   redis.call('ZREM', '{PREFIX}:' .. known_place, id)
+  redis.call('ZREM', '{PREFIX}:' .. known_place .. ':' .. model, id)
 end
 redis.call('ZADD', '{PREFIX}:' .. place, 0, id)
-redis.call('HSET', KEYS[1], id, revision .. ' ' .. place)
+redis.call('ZADD', '{PREFIX}:' .. place .. ':' .. model, 0, id)
+redis.call('HSET', KEYS[1], id, revision .. ' ' .. place .. ' ' .. model)
 return 1
 """
 REMOVE = f"""
 local known = redis.call('HGET', KEYS[1], ARGV[1])
-if known then redis.call('ZREM', '{PREFIX}:' .. known:match(' (.+)$'), ARGV[1]) end
+if known then
+  local place, model = known:match('^%d+ (%S+) ?(%S*)$')
+  redis.call('ZREM', '{PREFIX}:' .. place, ARGV[1])
+  redis.call('ZREM', '{PREFIX}:' .. place .. ':' .. model, ARGV[1])
+end
 return redis.call('HDEL', KEYS[1], ARGV[1])
 """
 
 
 class JobIndex:
-    """One sorted set of job ids for each type and status. All methods raise RedisError."""
+    """Sorted sets of job ids: one for each type and status, and one for each model in these.
+
+    All methods raise RedisError.
+    """
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
@@ -95,10 +105,11 @@ class JobIndex:
         status: JobStatus | None,
         after: str | None,
         limit: int,
+        model: str | None = None,
     ) -> list[str]:
         """Ids of at most `limit` jobs older than the id `after`, newest first."""
         keys = [
-            _set_key(each_type, each_status)
+            _set_key(each_type, each_status, model)
             for each_type, each_status in product(TYPES, STATUSES)
             if job_type in (None, each_type) and status in (None, each_status)
         ]
@@ -158,8 +169,10 @@ def _readable(records: Records, job_id: str, number: int) -> JobRecord | None:
 
 
 def _arguments(record: JobRecord) -> list[str | int]:
-    return [record.id, record.revision, f"{record.type}:{record.status}"]
+    place = f"{record.type}:{record.status}"
+    return [record.id, record.revision, place, record.model or ""]
 
 
-def _set_key(job_type: JobType, status: JobStatus) -> str:
-    return f"{PREFIX}:{job_type}:{status}"
+def _set_key(job_type: JobType, status: JobStatus, model: str | None = None) -> str:
+    """The key of one set; `model` narrows it to the jobs of one model."""
+    return f"{PREFIX}:{job_type}:{status}" + ("" if model is None else f":{model}")

@@ -136,33 +136,44 @@ class JobQueue:
         return {job_id: places.get(job_id, 0) for job_id in queued}
 
     def page(
-        self, job_type: JobType | None, status: JobStatus | None, limit: int, after: str | None
+        self,
+        job_type: JobType | None,
+        status: JobStatus | None,
+        limit: int,
+        after: str | None,
+        model: str | None = None,
     ) -> tuple[list[JobRecord], bool]:
         """Up to `limit` jobs older than the id `after`, newest first; whether more follow."""
         found: list[JobRecord] = []
-        for job_id in self._ids(job_type, status, limit + 1, after):
+        wanted = (job_type, status, model)
+        for job_id in self._ids(wanted, limit + 1, after):
             try:
                 record = self.ledger.live(self.ledger.records.read_cached(job_id))
             except JobNotFound:  # half deleted: the next `retention.prune` finds it in the index
                 continue
             except RecordDamaged:  # it has been reported; `GET /jobs/{id}` answers so
                 continue
-            # The index may be a transition behind.
-            if job_type in (None, record.type) and status in (None, record.status):
+            # The index may be a transition behind, or incomplete.
+            shown = (record.type, record.status, record.model)
+            if all(want in (None, value) for want, value in zip(wanted, shown, strict=True)):
                 found.append(record)
             if len(found) > limit:
                 return found[:limit], True
         return found, False
 
     def _ids(
-        self, job_type: JobType | None, status: JobStatus | None, batch: int, after: str | None
+        self,
+        wanted: tuple[JobType | None, JobStatus | None, str | None],
+        batch: int,
+        after: str | None,
     ) -> Iterator[str]:
-        """Ids, newest first, from the index or, while that is incomplete, from storage."""
+        """Ids, newest first, from the index or, while that is incomplete, all those in storage."""
         index = self.ledger.index
         if not index.is_complete:
             yield from (i for i in self.ledger.records.ids() if after is None or i < after)
             return
-        while ids := index.newest(job_type, status, after, batch):
+        job_type, status, model = wanted
+        while ids := index.newest(job_type, status, after, batch, model):
             yield from ids
             after = ids[-1]
 

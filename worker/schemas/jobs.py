@@ -81,6 +81,11 @@ class JobRecord(BaseModel):
         )
 
     @property
+    def model(self) -> str | None:
+        """Name of the model that the job makes or generates with; None for the default one."""
+        return None if self.request.model is None else re.split("[:@]", self.request.model)[0]
+
+    @property
     def is_due(self) -> bool:
         """Whether the next attempt may start now."""
         return self.not_before is None or self.not_before <= now()

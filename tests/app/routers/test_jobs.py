@@ -21,7 +21,7 @@ from worker.embedded_valkey import EmbeddedValkey
 from worker.ledger.artifacts import JobFiles
 from worker.queue.queue import JobQueue
 from worker.registry.bundled_models import SAMPLE_DATASET, add_sample_dataset
-from worker.schemas.jobs import JobProgress
+from worker.schemas.jobs import JobProgress, JobStatus
 from worker.schemas.requests import NasJob, TrainJob
 from worker.settings import Settings
 from worker.storage import Storage
@@ -157,18 +157,48 @@ def test_a_list_can_be_narrowed(client: TestClient, dataset_id: str) -> None:
     assert ids(status="running") == []
 
 
+def test_a_list_can_be_narrowed_to_a_model(client: TestClient, dataset_id: str) -> None:
+    shoes, hats = submit(client, dataset_id), submit(client, dataset_id, model="hats")
+    images = client.post("/jobs/generate", json={"n": 1}).json()["id"]
+    client.post(f"/jobs/{hats}/cancel")
+
+    def ids(**query: str) -> list[str]:
+        return [job["id"] for job in client.get("/jobs", params=query).json()["data"]]
+
+    assert ids(model="shoes") == [shoes]
+    assert ids(model="hats", status="cancelled") == [hats]
+    assert ids(model="fashion-mnist", type="generate") == [images]  # the default one, by its name
+    assert ids(model="hats", status="queued") == ids(model="nobody") == []
+    answer = client.get("/jobs?model=shoes:1")
+    assert_problem(answer, 422, "invalid_request")
+
+
 def test_an_empty_list_is_a_page(client: TestClient) -> None:
     assert client.get("/jobs").json() == {"data": [], "has_more": False, "last_id": None}
 
 
-def test_a_waiting_job_is_cancelled_at_once_and_only_once(
-    client: TestClient, dataset_id: str
+def test_a_waiting_job_is_cancelled_at_once_however_often(
+    client: TestClient, dataset_id: str, jobs: JobQueue
 ) -> None:
     job = submit(client, dataset_id)
-    response = client.post(f"/jobs/{job}/cancel")
-    assert (response.status_code, response.json()["status"]) == (202, "cancelled")
-    assert response.json()["finished_at"] is not None
-    assert_problem(client.post(f"/jobs/{job}/cancel"), 409, "job_has_ended")
+    answers = [client.post(f"/jobs/{job}/cancel") for _ in range(2)]
+    assert {(each.status_code, each.json()["status"]) for each in answers} == {(202, "cancelled")}
+    assert answers[0].json()["finished_at"] is not None
+    assert answers[0].text == answers[1].text
+    assert jobs.ledger.records.read(job).revision == 2
+
+
+@pytest.mark.parametrize("end", ["succeeded", "failed"])
+def test_the_cancel_of_a_job_that_has_ended_is_told_so(
+    client: TestClient, dataset_id: str, jobs: JobQueue, end: JobStatus
+) -> None:
+    job = submit(client, dataset_id)
+    held = jobs.ledger.claim(job, "delivery-1")
+    assert held is not None
+    jobs.ledger.commit(held, end)
+    answer = client.post(f"/jobs/{job}/cancel")
+    detail = assert_problem(answer, 409, "job_has_ended")["detail"]
+    assert detail == f"{job} has {end}: there is nothing left to cancel"
 
 
 def test_a_running_job_is_asked_to_stop_as_often_as_one_likes(

@@ -6,7 +6,8 @@ from itertools import product
 import pytest
 from redis import Redis
 
-from worker.ledger.job_index import COMPLETE, STATUSES, TYPES, JobIndex, rebuild
+from worker.ledger.job_index import COMPLETE, PLACES, STATUSES, TYPES, JobIndex, rebuild
+from worker.ledger.records import Records
 from worker.queue.queue import JobQueue
 from worker.queue.reconciler import reconcile
 from worker.schemas.jobs import JobRecord, move
@@ -14,21 +15,25 @@ from worker.schemas.requests import GenerateJob, JobRequest, JobType, NasJob, Tr
 from worker.storage import Storage
 
 DATASET = "ds_00000000000000sample"
-REQUESTS: dict[JobType, JobRequest] = {
-    "train": TrainJob(dataset=DATASET, model="m"),
-    "nas": NasJob(dataset=DATASET, model="m"),
-    "generate": GenerateJob(n=1),
-}
+MODELS = ("m", "shoes")
 
 
-def submitted(jobs: JobQueue, job_type: JobType = "train") -> JobRecord:
-    return jobs.submit(job_type, REQUESTS[job_type])
+def request(job_type: JobType, model: str) -> JobRequest:
+    if job_type == "train":
+        return TrainJob(dataset=DATASET, model=model)
+    if job_type == "nas":
+        return NasJob(dataset=DATASET, model=model)
+    return GenerateJob(n=1, model=f"{model}:3")
+
+
+def submitted(jobs: JobQueue, job_type: JobType = "train", model: str = "m") -> JobRecord:
+    return jobs.submit(job_type, request(job_type, model))
 
 
 def some_jobs(jobs: JobQueue, count: int) -> list[JobRecord]:
     """Jobs of all types, each moved to a random status."""
     source = random.Random(0)
-    records = [submitted(jobs, source.choice(TYPES)) for _ in range(count)]
+    records = [submitted(jobs, source.choice(TYPES), source.choice(MODELS)) for _ in range(count)]
     for record in records:
         held = jobs.ledger.claim(record.id, record.id) if source.random() < 0.8 else None
         if held is not None and source.random() < 0.7:
@@ -39,17 +44,17 @@ def some_jobs(jobs: JobQueue, count: int) -> list[JobRecord]:
 
 
 def pages(jobs: JobQueue) -> dict[object, list[tuple[str, str]]]:
-    """The jobs listed for every filter by type and status, read in pages of three."""
+    """The jobs listed for every filter by type, status and model, read in pages of three."""
     found: dict[object, list[tuple[str, str]]] = {}
-    for job_type, status in product((None, *TYPES), (None, *STATUSES)):
+    for job_type, status, model in product((None, *TYPES), (None, *STATUSES), (None, *MODELS)):
         ids: list[tuple[str, str]] = []
         after, has_more = None, True
         while has_more:
-            records, has_more = jobs.page(job_type, status, 3, after)
+            records, has_more = jobs.page(job_type, status, 3, after, model)
             assert len(records) == 3 or not has_more
             ids += [(record.id, record.status) for record in records]
             after = ids[-1][0] if ids else None
-        found[job_type, status] = ids
+        found[job_type, status, model] = ids
     return found
 
 
@@ -76,10 +81,14 @@ def test_pages_are_those_that_storage_would_give(
     assert index.is_complete
     found = pages(jobs)
     assert found == from_storage(jobs, redis)
-    assert [job_id for job_id, _ in found[None, None]] == sorted(
+    assert [job_id for job_id, _ in found[None, None, None]] == sorted(
         (record.id for record in records), reverse=True
     )
-    assert len({status for _, status in found[None, None]}) >= 5
+    assert len({status for _, status in found[None, None, None]}) >= 5
+    models = {record.id: record.model for record in records}
+    for model in MODELS:
+        of_model = [entry for entry in found[None, None, None] if models[entry[0]] == model]
+        assert found[None, None, model] == of_model
 
 
 @pytest.mark.usefixtures("index")
@@ -117,6 +126,53 @@ def test_an_index_that_was_wiped_while_it_was_built_is_not_complete(
     assert not index.is_complete
 
 
+def test_a_page_of_one_model_reads_no_others(
+    jobs: JobQueue, index: JobIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 10,000 jobs, whose records are in the index alone."""
+    shoes = [submitted(jobs, "train", "shoes").id for _ in range(3)]
+    many = [JobRecord.new("train", request("train", "m")) for _ in range(10_000)]
+    index.put_all(many)
+    read: list[str] = []
+    read_cached = Records.read_cached
+
+    def counted(self: Records, job_id: str) -> JobRecord:
+        read.append(job_id)
+        return read_cached(self, job_id)
+
+    monkeypatch.setattr(Records, "read_cached", counted)
+    first, more = jobs.page(None, None, 2, None, "shoes")
+    rest = jobs.page(None, None, 2, first[-1].id, "shoes")
+    assert ([record.id for record in first], more) == ([shoes[2], shoes[1]], True)
+    assert ([record.id for record in rest[0]], rest[1]) == ([shoes[0]], False)
+    assert set(read) == set(shoes)
+
+
+def test_an_index_of_an_earlier_release_is_built_anew(
+    jobs: JobQueue, index: JobIndex, redis: Redis
+) -> None:
+    """It has no sets of single models, and does not name a job's model."""
+    some_jobs(jobs, 20)
+    before = pages(jobs)
+    redis.delete(COMPLETE, *redis.keys("vitrine:jobs:*:m"), *redis.keys("vitrine:jobs:*:shoes"))
+    for job_id, place in redis.hgetall(PLACES).items():
+        redis.hset(PLACES, job_id, place.rsplit(" ", 1)[0])
+    redis.set("vitrine:jobs:complete", 1)
+    assert not index.is_complete
+    assert pages(jobs) == before
+    for _ in rebuild(index, jobs.ledger.records):
+        pass
+    assert index.is_complete
+    assert pages(jobs) == before
+
+
+def test_a_deleted_job_is_in_no_set(jobs: JobQueue, index: JobIndex, redis: Redis) -> None:
+    record = jobs.cancel(submitted(jobs).id)
+    jobs.ledger.delete(record.id)
+    assert [key for key in redis.keys("vitrine:jobs:*") if redis.type(key) == "zset"] == []
+    assert index.newest(None, None, None, 10, "m") == []
+
+
 def test_an_older_revision_that_comes_late_changes_nothing(jobs: JobQueue, index: JobIndex) -> None:
     record = submitted(jobs)
     jobs.cancel(record.id)
@@ -129,7 +185,7 @@ def test_an_older_revision_that_comes_late_changes_nothing(jobs: JobQueue, index
 def test_what_happens_while_redis_is_away_is_made_up_for(jobs: JobQueue) -> None:
     """The transitions are written to storage only, not to the index."""
     records = jobs.ledger.records
-    unseen = records.append(JobRecord.new("train", REQUESTS["train"]))
+    unseen = records.append(JobRecord.new("train", request("train", "m")))
     ended = submitted(jobs)
     records.append(move(ended, "cancelled"))
     lost = submitted(jobs)
