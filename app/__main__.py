@@ -21,6 +21,7 @@ from app.main import create_app
 from app.middleware.hosts import allowed_hosts
 from app.processes import APP, STARTUP_TIMEOUT_S, serve_in_processes
 from app.server.connection import FastPathProtocol
+from app.server.open_files import raise_limit
 from worker import logs
 from worker.embedded import (
     DataFolderBusy,
@@ -71,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ValueError as error:
         sys.exit(str(error))
     logs.configure(settings)
+    raise_limit()
     try:
         with _listen(settings) as listener, _backing(settings) as complete:
             serve(complete, listener)

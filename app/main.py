@@ -25,6 +25,7 @@ from app.middleware.key_check import KeyCheck
 from app.middleware.query import KnownQuery
 from app.middleware.rate_limits import RateLimits
 from app.middleware.request_id import RequestId
+from app.middleware.surplus import SurplusCheck
 from app.middleware.unread_body import CloseUnread
 from app.routers import (
     datasets,
@@ -40,8 +41,10 @@ from app.routers import (
     webhooks,
 )
 from app.server.connection import FAST_PATH
+from app.server.connection_limit import CONNECTION_LIMIT
 from app.server.fast_path import FastPath
 from app.server.header_timeout import SHUTDOWN
+from app.server.open_files import most_connections
 from app.services import Services, open_services
 from models.checkpoint import CheckpointError
 from worker.registry.registry import ModelNotFound, WeightsDamaged
@@ -50,6 +53,7 @@ from worker.storage import StorageError
 
 logger = logging.getLogger(__name__)
 
+FEW_CONNECTIONS = 500  # a lower limit is worth a warning
 GC_THRESHOLD = 20_000  # young objects before a garbage collection: those of many requests
 ROUTERS = (
     *(generate, openai, images, models, datasets, uploads),
@@ -100,6 +104,7 @@ def _add_middleware(app: FastAPI, services: Services) -> None:
     if services.rate_limiter is not None:
         app.add_middleware(RateLimits, limiter=services.rate_limiter)
     app.add_middleware(HostCheck, rules=services.host_rules)
+    app.add_middleware(SurplusCheck)
     app.add_middleware(HeadAsGet)
     app.add_middleware(CloseUnread)
     app.add_middleware(ListHeaders)
@@ -126,13 +131,24 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
             tasks.start_soon(services.loops.keep, name, loop)
         # Rate limits are checked asynchronously, in middleware that the fast path bypasses.
         fast_path = FastPath(services) if services.rate_limiter is None else None
-        yield {FAST_PATH: fast_path, SHUTDOWN: services.event_streams.shutdown}
+        yield {
+            FAST_PATH: fast_path,
+            SHUTDOWN: services.event_streams.shutdown,
+            CONNECTION_LIMIT: _connection_limit(),
+        }
         stopping.set()
         services.importer.close()
         await anyio.to_thread.run_sync(services.sampler.batcher.close)
         tasks.cancel_scope.cancel()
     gc.unfreeze()
     await services.close()
+
+
+def _connection_limit() -> int:
+    limit = most_connections()
+    if limit < FEW_CONNECTIONS:
+        logger.warning("at most %d connections: raise the limit on open files (ulimit -n)", limit)
+    return limit
 
 
 def _warm_up(services: Services) -> None:

@@ -28,7 +28,8 @@ def free_port() -> int:
 class Service:
     """`python -m app` with these settings and no others, and a client of it.
 
-    `checkout` is a folder with the code of another commit, to compare it with this one.
+    `checkout` is a folder with the code of another commit, to compare it with this one. `limits`
+    are options of the shell's `ulimit`.
     """
 
     def __init__(
@@ -36,9 +37,11 @@ class Service:
         settings: dict[str, str],
         headers: dict[str, str] | None = None,
         checkout: Path | None = None,
+        limits: str = "",
     ) -> None:
         port = free_port()
         self.checkout = checkout
+        self.limits = limits
         outside = {name: v for name, v in os.environ.items() if not name.startswith("VITRINE_")}
         self.environment = outside | {"VITRINE_PORT": str(port)} | settings
         self.url = f"http://127.0.0.1:{port}"
@@ -49,8 +52,9 @@ class Service:
 
     def spawn(self) -> "subprocess.Popen[str]":
         """Start the process."""
+        limited = ["sh", "-c", f'ulimit {self.limits} && exec "$@"', "sh"] if self.limits else []
         return subprocess.Popen(
-            [sys.executable, "-m", "app"],
+            [*limited, sys.executable, "-m", "app"],
             env=self.environment,
             cwd=self.checkout,
             stdout=subprocess.PIPE,

@@ -12,14 +12,14 @@ from starlette.types import Scope
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from app.server.connection_limit import ConnectionLimitProtocol
 from app.server.fast_path import Cancel, FastPath, Reply, may_be_plain
-from app.server.write_timeout import WriteTimeoutProtocol
 
 FAST_PATH = "fast_path"  # key in the lifespan's state of its `FastPath`, if it has one
 BODY_S = 0.1  # to wait for a body; then the FastAPI route takes the request
 
 
-class FastPathProtocol(WriteTimeoutProtocol):
+class FastPathProtocol(ConnectionLimitProtocol):
     """Offers requests to the fast path; those that it declines go to the application."""
 
     _held: tuple[RequestResponseCycle, ASGI3Application] | None = None
@@ -56,7 +56,7 @@ class FastPathProtocol(WriteTimeoutProtocol):
 
     def _may_be_plain(self, cycle: RequestResponseCycle) -> bool:
         # Answers to a client that does not read would pile up; the application waits for it.
-        if self.fast_path is None or self.flow.write_paused:
+        if self.fast_path is None or self.flow.write_paused or self.is_surplus:
             return False
         return may_be_plain(cast(Scope, cycle.scope))
 

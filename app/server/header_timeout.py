@@ -18,6 +18,11 @@ class HeaderTimeoutProtocol(StrictProtocol):
 
     _limit: TimerHandle | None = None
 
+    @property
+    def headers_s(self) -> float:
+        """Time for a request's headers."""
+        return HEADERS_S
+
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override] # as uvicorn's
         """Start the timer for the first request."""
         super().connection_made(transport)
@@ -46,7 +51,7 @@ class HeaderTimeoutProtocol(StrictProtocol):
         super().shutdown()
 
     def _wait(self) -> None:
-        self._limit = self.loop.call_later(HEADERS_S, self._give_up)
+        self._limit = self.loop.call_later(self.headers_s, self._give_up)
 
     def _give_up(self) -> None:
         """Close, but not while an earlier request of the connection is still being answered."""
