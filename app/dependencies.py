@@ -12,13 +12,17 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from app.auth import Scope, ScopeRule, authorize
 from app.errors import Problem
 from app.generation.async_generation import IdFor, submit_generation
-from app.generation.generate_images import MakeImages, generate_images
-from app.generation.image_links import PublishImages, publish_images
+from app.generation.idempotent_generation import (
+    FirstAnswers,
+    MakeImages,
+    SynchronousGeneration,
+)
+from app.generation.image_links import publish_images
 from app.generation.negotiation import preferred
 from app.schemas import JobView
 from app.services import Services
 from worker.datasets.import_slot import Abandoned
-from worker.ledger.idempotency import reserve
+from worker.ledger.idempotency import name_of, reserve
 from worker.registry.model_versions import ModelCard
 from worker.schemas.requests import GenerateJob
 
@@ -70,9 +74,8 @@ def accepts(*media_types: str) -> params.Depends:
     return params.Depends(check)
 
 
-async def idempotent_id(
+async def idempotency_key(
     request: Request,
-    services: ServicesDep,
     key: Annotated[
         str | None,
         Header(
@@ -84,13 +87,20 @@ async def idempotent_id(
             " day, the request gets its first answer and makes nothing new.",
         ),
     ] = None,
-) -> IdFor:
-    """A function that reserves an id for the `Idempotency-Key`; it returns None without one."""
+) -> str | None:
+    """The name under which the request's `Idempotency-Key` is stored; None without one."""
     client = hashlib.sha256(request.headers.get("authorization", "").encode()).hexdigest()
-    scope = f"{client} {request.url.path}"
+    return None if key is None else name_of(f"{client} {request.url.path}", key)
+
+
+IdempotencyKey = Annotated[str | None, Depends(idempotency_key)]
+
+
+async def idempotent_id(services: ServicesDep, key: IdempotencyKey) -> IdFor:
+    """A function that reserves an id for the `Idempotency-Key`; it returns None without one."""
 
     def id_for(prefix: str, asked: Callable[[], bytes]) -> str | None:
-        return None if key is None else reserve(services.storage, prefix, scope, key, asked())
+        return None if key is None else reserve(services.storage, prefix, key, asked())
 
     return id_for
 
@@ -106,15 +116,20 @@ async def abandoned(request: Request) -> Abandoned:
 AbandonedDep = Annotated[Abandoned, Depends(abandoned)]
 
 
-async def make_images(request: Request, services: ServicesDep) -> MakeImages:
-    """Generates the images of a request until its client disconnects."""
-    return partial(generate_images, request.receive, services.sampler)
-
-
-async def publish(request: Request, services: ServicesDep) -> PublishImages:
-    """Stores images and returns an absolute URL for each."""
+async def make_images(request: Request, services: ServicesDep, key: IdempotencyKey) -> MakeImages:
+    """Generates the images of a request until its client disconnects; once for each key."""
     base = services.settings.public_url or str(request.base_url)
-    return partial(publish_images, services.image_links, base)
+    generation = SynchronousGeneration(
+        receive=request.receive,
+        resolver=services.resolver,
+        sampler=services.sampler,
+        publish=partial(publish_images, services.image_links, base),
+    )
+    if key is None:
+        return generation.make
+    leases = services.queue.leases
+    answers = FirstAnswers(storage=services.storage, leases=leases, name=key)
+    return partial(answers.make_once, generation)
 
 
 async def submit(services: ServicesDep, id_for: IdempotentIdDep) -> SubmitGeneration:
@@ -123,7 +138,6 @@ async def submit(services: ServicesDep, id_for: IdempotentIdDep) -> SubmitGenera
 
 
 MakeImagesDep = Annotated[MakeImages, Depends(make_images)]
-PublishDep = Annotated[PublishImages, Depends(publish)]
 SubmitGenerationDep = Annotated[SubmitGeneration, Depends(submit)]
 
 Limit = Annotated[int, Query(ge=1, le=100, description="How many at most.")]

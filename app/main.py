@@ -63,8 +63,8 @@ DESCRIPTION = """\
 Learns a shop's own product photos and generates new product images from them.
 
 Upload a zip (`POST /datasets`), train (`POST /jobs/train`), watch (`GET /jobs/{id}`), generate
-(`POST /generate`). Errors are `application/problem+json`. Unknown fields of a body and unknown query
-parameters are refused (422).
+(`POST /generate`). Errors are `application/problem+json`. Unknown fields of a body and unknown
+query parameters are refused (422).
 """
 
 

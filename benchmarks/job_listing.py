@@ -38,6 +38,7 @@ from worker.storage import Storage
 
 OURS = "vitrine"
 REQUEST = TrainJob(dataset="ds_00000000000000sample", model="m")
+RARE = REQUEST.model_copy(update={"model": "shoes"})
 FIRST = timedelta(days=365)  # ago, the first job was submitted
 PREFIX = "benchmark"
 Write = Callable[[str, bytes], None]
@@ -45,12 +46,12 @@ Ask = Callable[[], object]
 
 
 def records(start: int, end: int) -> Iterator[list[JobRecord]]:
-    """The revisions of ended jobs, numbered; one in ten has failed."""
+    """The revisions of ended jobs, numbered; one in ten has failed, another is of a rare model."""
     began = now() - FIRST
     for number in range(start, end):
         moment = began + timedelta(seconds=60 * number)
         job_id = f"{first_id_at('job', moment)}{number:010d}"
-        queued = JobRecord.new("train", REQUEST, job_id)
+        queued = JobRecord.new("train", RARE if number % 10 == 5 else REQUEST, job_id)
         queued = queued.model_copy(update={"created_at": moment, "moved_at": moment})
         running = move(queued, "running", held_by=f"{job_id}-0", started_at=moment)
         ended = move(running, "failed" if number % 10 == 0 else "succeeded")
@@ -134,6 +135,7 @@ def questions(client: httpx.Client, dataset: str) -> dict[str, Ask]:
     return {
         "GET /jobs?limit=50": listing(""),
         "GET /jobs?limit=50&status=failed": listing("&status=failed"),
+        "GET /jobs?limit=50&model=shoes": listing("&model=shoes"),
         "POST /jobs/train": submit,
     }
 

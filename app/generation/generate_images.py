@@ -4,8 +4,8 @@ import hashlib
 import io
 import json
 import secrets
+import time
 import zipfile
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from starlette.types import Receive
@@ -19,9 +19,10 @@ from models.imaging.encoding import Provenance
 from models.imaging.pixels import Pixels
 from models.imaging.rendering import Rendering, render
 from models.inference.engine import Engine
-from worker.generation.bulk_generation import MANIFEST, labels_of
+from worker.generation.bulk_generation import MANIFEST, labels_of, rendering_of
 from worker.registry.model_versions import ModelCard
 from worker.schemas.image_options import ImageOptions
+from worker.schemas.jobs import new_id
 
 FRESH_SEED_BITS = 53  # the integers that every JSON client represents exactly
 
@@ -39,28 +40,24 @@ class GeneratedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Generated:
-    """All images of one request."""
+    """All images of one request, and what its answer holds beside them."""
 
+    id: str
+    created: int  # Unix time, s
     card: ModelCard
     files: list[GeneratedFile]
     rendering: Rendering
     side: int  # px
     timing: Timing
-
-
-MakeImages = Callable[[GenerateRequest, ModelCard, Rendering], Awaitable[Generated]]
+    urls: list[str] | None = None  # of the files, where the request asks for links
 
 
 async def generate_images(
-    receive: Receive,
-    sampler: Sampler,
-    request: GenerateRequest,
-    card: ModelCard,
-    rendering: Rendering,
+    receive: Receive, sampler: Sampler, request: GenerateRequest, card: ModelCard
 ) -> Generated:
     """Generate the images of one request with one model version; raises Problem."""
     engine = await sampler.engine(card)
-    pending = PendingGeneration.of(request, card, rendering, engine)
+    pending = PendingGeneration.of(request, card, rendering_of(request), engine)
     await sampler.wait(pending.images, receive)
     return pending.result()
 
@@ -115,6 +112,8 @@ class PendingGeneration:
         """The images, once all of them are done."""
         images = self.images
         return Generated(
+            id=new_id("gen"),
+            created=int(time.time()),
             card=self.card,
             files=[images.files[index] for index in range(len(images.seeds))],
             rendering=self.rendering,

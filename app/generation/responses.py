@@ -1,5 +1,6 @@
 """Response formats of generated images: JSON, the image itself, or a zip."""
 
+from functools import partial
 from typing import Any
 
 import orjson
@@ -9,19 +10,12 @@ from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
 from app.errors import Problem
-from app.generation.generate_images import (
-    Generated,
-    MakeImages,
-    check_options,
-    zipped,
-)
-from app.generation.image_links import PublishImages
+from app.generation.generate_images import Generated, check_options, zipped
+from app.generation.idempotent_generation import ImagesWanted, MakeImages
 from app.generation.negotiation import preferred
 from app.schemas import GenerateRequest
 from models.imaging.encoding import MEDIA_TYPES, ImageFormat
-from worker.generation.bulk_generation import rendering_of
 from worker.registry.model_versions import ModelCard
-from worker.schemas.jobs import new_id
 
 JSON_TYPE, ZIP_TYPE = "application/json", "application/zip"
 FORMATS: dict[str, ImageFormat] = {media_type: name for name, media_type in MEDIA_TYPES.items()}
@@ -48,65 +42,59 @@ def _offered(request: GenerateRequest) -> tuple[str, ...]:
     return JSON_TYPE, *images, ZIP_TYPE
 
 
-async def answer(
-    request: GenerateRequest,
-    card: ModelCard,
-    form: str,
-    make: MakeImages,
-    publish: PublishImages | None = None,
-) -> Response:
-    """Generate the images and build the response; raises Problem.
-
-    `publish` is only needed for answers with URLs.
-    """
-    request = with_output_format(request, card, form)
-    generated = await make(request, card, rendering_of(request))
+async def answer(request: GenerateRequest, form: str, make: MakeImages) -> Response:
+    """Generate the images and build the response; raises Problem."""
+    wanted = ImagesWanted(
+        model=request.model,
+        body=f"{form}\n{request.model_dump_json()}".encode(),
+        settle=partial(with_output_format, request, form=form),
+    )
+    generated = await make(wanted)
     if form == ZIP_TYPE:
         return Response(await run_in_threadpool(zipped, generated), media_type=ZIP_TYPE)
-    if form == JSON_TYPE and request.response_format == "url":
-        assert publish is not None
-        gen_id = new_id("gen")
-        urls = await run_in_threadpool(publish, generated, gen_id)
-        return Response(_json_body(request, generated, gen_id, urls), media_type=JSON_TYPE)
     return Response(encode_body(request, generated, form), media_type=form)
 
 
 def with_output_format(request: GenerateRequest, card: ModelCard, form: str) -> GenerateRequest:
-    """The request with the form's output format, checked against the version; raises Problem."""
+    """The request with the form's output format, checked against the version; raises Problem.
+
+    Only JSON holds links.
+    """
     if form in FORMATS:
         request = request.model_copy(update={"output_format": FORMATS[form]})
+    if form != JSON_TYPE:
+        request = request.model_copy(update={"response_format": "b64_json"})
     check_options(request, card)
     return request
 
 
 def encode_body(request: GenerateRequest, generated: Generated, form: str) -> bytes:
-    """Body of an answer that contains the images, as JSON or as the one image itself."""
+    """Body of an answer that is JSON, or the one image itself."""
     if form in FORMATS:
         return generated.files[0].content
-    return _json_body(request, generated, new_id("gen"), None)
+    return _json_body(request, generated)
 
 
-def _json_body(
-    request: GenerateRequest, generated: Generated, gen_id: str, urls: list[str] | None
-) -> bytes:
+def _json_body(request: GenerateRequest, generated: Generated) -> bytes:
     """A `GenerateResponse` as JSON, built from checked parts.
 
     pydantic takes several times as long: milliseconds if there are many images, in which other
     requests wait for the event loop.
     """
     whole = {
-        "id": gen_id,
+        "id": generated.id,
         "model": generated.card.name,
         "model_version": generated.card.version,
-        "data": _items(generated, urls),
+        "data": _items(generated),
         "timing": vars(generated.timing),
         "metadata": orjson.Fragment(to_json(request.metadata)),  # orjson refuses large integers
     }
     return orjson.dumps(whole)
 
 
-def _items(generated: Generated, urls: list[str] | None) -> list[dict[str, Any]]:
+def _items(generated: Generated) -> list[dict[str, Any]]:
     """The fields of a `GeneratedImage` for each image."""
+    urls = generated.urls
     return [
         {
             "index": file.index,

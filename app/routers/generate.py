@@ -8,13 +8,9 @@ from fastapi.openapi.models import Example
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import MakeImagesDep, PublishDep, ServicesDep, SubmitGenerationDep, require
-from app.generation.responses import (
-    FORMATS,
-    ZIP_TYPE,
-    answer,
-    form_of,
-)
+from app.dependencies import MakeImagesDep, ServicesDep, SubmitGenerationDep, require
+from app.errors import can_answer
+from app.generation.responses import FORMATS, ZIP_TYPE, answer, form_of
 from app.schemas import GenerateRequest, GenerateResponse, JobView, derived
 from worker.schemas.requests import GenerateJob
 
@@ -24,6 +20,7 @@ BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"content": dict.fromkeys([*FORMATS, ZIP_TYPE], BINARY)},
     202: {"model": JobView, "description": "With `Prefer: respond-async`: a job makes the images"},
+    **can_answer(409),
 }
 EXAMPLES: dict[str, Example] = {
     "least": {"summary": "One image of the default model", "value": {}},
@@ -60,17 +57,16 @@ async def generate(
     services: ServicesDep,
     make: MakeImagesDep,
     submit: SubmitGenerationDep,
-    publish: PublishDep,
 ) -> Response:
     """Generate product images. The same seed and version give the same bytes, at any `n`.
 
     With `Accept: image/png`, `image/webp`, ... and `n` 1 the answer is the image itself, with
     `Accept: application/zip` a zip of all. With `Prefer: respond-async` a job makes them.
     """
-    card = await services.resolver.find(request.model)
     form = form_of(preferences.accept, request, later=preferences.later)
     if not preferences.later:
-        return await answer(request, card, form, make, publish)
+        return await answer(request, form, make)
+    card = await services.resolver.find(request.model)
     job = derived(GenerateJob, request.model_dump(exclude={"response_format"}))
     view = await run_in_threadpool(submit, job, card)
     headers = {"Location": view.links["self"], "Preference-Applied": "respond-async"}

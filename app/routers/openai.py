@@ -1,24 +1,22 @@
 """OpenAI-compatible endpoints: `POST /v1/images/generations` and `GET /v1/models`."""
 
-import time
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Depends, Path
 from pybase64 import b64encode_as_string
 from pydantic import BaseModel, Field
-from starlette.concurrency import run_in_threadpool
 
-from app.dependencies import JSON, MakeImagesDep, PublishDep, ServicesDep, require
-from app.errors import Problem
+from app.dependencies import JSON, MakeImagesDep, ServicesDep, require
+from app.errors import Problem, can_answer
 from app.generation.generate_images import check_options
+from app.generation.idempotent_generation import ImagesWanted
 from app.generation.prompts import Vocabulary, find_color
 from app.schemas import MAX_SYNCHRONOUS_IMAGES, GenerateRequest, Strict, derived
 from models.inference.sample import MAX_SEED
-from worker.generation.bulk_generation import rendering_of
 from worker.registry.model_versions import ModelCard
 from worker.schemas.image_options import Side
-from worker.schemas.jobs import new_id
 
 router = APIRouter(prefix="/v1", tags=["openai"], dependencies=[Depends(require("generate"))])
 
@@ -102,12 +100,11 @@ def read_model(
     return ModelItem.of(model, services.registry.resolve(model))
 
 
-@router.post("/images/generations", dependencies=[JSON])
+@router.post("/images/generations", responses=can_answer(409), dependencies=[JSON])
 async def create_images(
     body: Annotated[ImagesRequest, Body(openapi_examples={"sneaker": {"value": EXAMPLE}})],
-    services: ServicesDep,
     make: MakeImagesDep,
-    publish: PublishDep,
+    services: ServicesDep,
 ) -> ImagesResponse:
     """Generate images from a request in OpenAI's format.
 
@@ -115,13 +112,13 @@ async def create_images(
     model's or a built-in word of one of ten languages. It may name a colour if the model has
     colours.
     """
-    card = await services.resolver.find(body.model)
-    request = _to_generate_request(body, card, await services.vocabularies.find(card))
-    check_options(request, card)
-    generated = await make(request, card, rendering_of(request))
-    urls = None
-    if body.response_format == "url":
-        urls = await run_in_threadpool(publish, generated, new_id("gen"))
+
+    async def settle(card: ModelCard) -> GenerateRequest:
+        return _to_generate_request(body, card, await services.vocabularies.find(card))
+
+    sent = body.model_dump_json().encode()
+    generated = await make(ImagesWanted(model=body.model, body=sent, settle=settle))
+    urls = generated.urls
     data = [
         ImageItem(
             b64_json=b64encode_as_string(file.content) if urls is None else None,
@@ -131,9 +128,9 @@ async def create_images(
         for file in generated.files
     ]
     return ImagesResponse(
-        created=int(time.time()),
+        created=generated.created,
         data=data,
-        output_format=request.output_format,
+        output_format=generated.rendering.image_format,
         size=f"{generated.side}x{generated.side}",
     )
 
@@ -141,7 +138,7 @@ async def create_images(
 def _to_generate_request(
     body: ImagesRequest, card: ModelCard, vocabulary: Vocabulary
 ) -> GenerateRequest:
-    """The equivalent `GenerateRequest`; raises Problem if the prompt names no category."""
+    """The equivalent `GenerateRequest`; raises Problem if the version cannot do it."""
     category = vocabulary.find_category(body.prompt)
     if category is None:
         known = ", ".join(card.categories)
@@ -158,5 +155,8 @@ def _to_generate_request(
         "size": None if body.size == "auto" else body.size,
         "output_format": body.output_format or "png",
         "output_compression": body.output_compression,
+        "response_format": body.response_format or "b64_json",
     }
-    return derived(GenerateRequest, wanted)
+    request = derived(GenerateRequest, wanted)
+    check_options(request, card)
+    return request

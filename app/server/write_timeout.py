@@ -82,7 +82,7 @@ class WriteTimeoutProtocol(HeaderTimeoutProtocol):
         return self.unsent_bytes + int(struct.unpack("i", waiting)[0])
 
     def _relieve_memory(self) -> None:
-        """Disconnect the clients that have taken the least for the longest, if too much is unsent."""
+        """While too much is unsent, disconnect the client that has taken too little for longest."""
         unsent = [
             each
             for each in self.connections

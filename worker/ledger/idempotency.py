@@ -2,14 +2,15 @@
 
 The first request with a key reserves the id of what it creates, by a compare-and-set in storage. A
 later request, even a concurrent one or one after a crash, gets the same id, and creating what
-already exists under an id has no effect.
+already exists under an id has no effect. A request that creates nothing keeps, in the same way,
+what its answer is made from again.
 """
 
 import hashlib
 import re
 from datetime import timedelta
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from worker import damage
 from worker.revision_chain import RecordDamaged
@@ -30,30 +31,59 @@ class Reservation(BaseModel):
 
     request_sha256: str
     made_id: str
+    answer: dict[str, JsonValue] | None = None  # of a request that creates nothing
+
+    @classmethod
+    def of(
+        cls, request: bytes, made_id: str, answer: dict[str, JsonValue] | None = None
+    ) -> "Reservation":
+        """What is stored for a request."""
+        digest = hashlib.sha256(request).hexdigest()
+        return cls(request_sha256=digest, made_id=made_id, answer=answer)
 
 
-def reserve(storage: Storage, prefix: str, scope: str, key: str, request: bytes) -> str:
-    """The id of what `request` creates: a new one, or that of the first request with this key.
+def name_of(scope: str, key: str) -> str:
+    """The name under which a key is stored.
 
     `scope` names the client and the route: the same key in another scope is a different key.
+    """
+    return hashlib.sha256(f"{scope}\n{key}".encode()).hexdigest()
+
+
+def reserve(storage: Storage, prefix: str, name: str, request: bytes) -> str:
+    """The id of what `request` creates: a new one, or that of the first request with this key.
 
     Raises:
         KeyReused: the first request with this key was a different one.
         RecordDamaged: what is stored of the key is damaged.
     """
-    name = hashlib.sha256(f"{scope}\n{key}".encode()).hexdigest()
-    today, yesterday = (f"{FOLDER}/{_day(age)}/{name}.json" for age in (0, 1))
-    mine = Reservation(request_sha256=hashlib.sha256(request).hexdigest(), made_id=new_id(prefix))
-    found = _read(storage, yesterday) or _read(storage, today)
+    return keep(storage, name, Reservation.of(request, new_id(prefix))).made_id
+
+
+def keep(storage: Storage, name: str, mine: Reservation) -> Reservation:
+    """Store a reservation, unless there is one for this key; returns the one that is stored.
+
+    Raises:
+        KeyReused, RecordDamaged: as `reserve` does.
+    """
+    found, today = _find(storage, name), _path(name, age=0)
     if found is None:
         try:
             storage.create(today, mine.model_dump_json().encode())
         except ObjectExists:
             found = _read(storage, today)
-    first = found or mine
-    if first.request_sha256 != mine.request_sha256:
-        raise KeyReused("this Idempotency-Key came with another request; use a new one")
-    return first.made_id
+    return _of_same_request(found or mine, mine.request_sha256)
+
+
+def find(storage: Storage, name: str, request: bytes) -> Reservation | None:
+    """The reservation of an earlier request with this key; None where there was none.
+
+    Raises:
+        KeyReused, RecordDamaged: as `reserve` does.
+    """
+    found = _find(storage, name)
+    digest = hashlib.sha256(request).hexdigest()
+    return None if found is None else _of_same_request(found, digest)
 
 
 def forget_old(storage: Storage) -> None:
@@ -61,6 +91,21 @@ def forget_old(storage: Storage) -> None:
     for day in storage.folders(FOLDER):
         if DAY.fullmatch(day) and day < _day(1):
             storage.clear(f"{FOLDER}/{day}")
+
+
+def _find(storage: Storage, name: str) -> Reservation | None:
+    return _read(storage, _path(name, age=1)) or _read(storage, _path(name, age=0))
+
+
+def _of_same_request(first: Reservation, request_sha256: str) -> Reservation:
+    if first.request_sha256 != request_sha256:
+        raise KeyReused("this Idempotency-Key came with another request; use a new one")
+    return first
+
+
+def _path(name: str, *, age: int) -> str:
+    """Where a key is stored that came `age` days ago."""
+    return f"{FOLDER}/{_day(age)}/{name}.json"
 
 
 def _day(age: int) -> str:

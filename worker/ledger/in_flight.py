@@ -21,14 +21,17 @@ class RequestInFlight(RuntimeError):
 
 
 @contextmanager
-def in_flight(leases: Leases, name: str) -> Iterator[None]:
-    """Hold the lease `name` until the block ends; without Redis, the block runs without a lease.
+def in_flight(leases: Leases, name: str, *, needs_redis: bool = False) -> Iterator[None]:
+    """Hold the lease `name` until the block ends.
+
+    Without Redis, the block runs without a lease, unless it `needs_redis`.
 
     Raises:
         RequestInFlight: another request holds it.
+        RedisError: the block `needs_redis`, and Redis is away.
     """
     key, token = f"vitrine:in-flight:{name}", secrets.token_hex(8)
-    if not _take(leases, key, token):
+    if not _take(leases, key, token, needs_redis=needs_redis):
         raise RequestInFlight("the first of these requests is still being worked on")
 
     def renew() -> None:
@@ -41,10 +44,12 @@ def in_flight(leases: Leases, name: str) -> Iterator[None]:
         _drop(leases.redis, key, token)
 
 
-def _take(leases: Leases, key: str, token: str) -> bool:
+def _take(leases: Leases, key: str, token: str, *, needs_redis: bool) -> bool:
     try:
         return bool(leases.redis.set(key, token, nx=True, px=int(leases.lease_s * 1000)))
     except RedisError:
+        if needs_redis:
+            raise
         logger.warning("Redis is away: what %s stands for may be worked on twice", key)
         return True
 

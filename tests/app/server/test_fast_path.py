@@ -139,7 +139,7 @@ def test_what_is_plain_takes_the_fast_path_and_nothing_else(http: Http) -> None:
     for headers in (FALLBACK_HEADERS, {"Idempotency-Key": "one"}, {"Accept": "application/zip"}):
         assert http.post("/generate", json={}, headers=headers).status_code == 500
     assert http.post("/generate", json={"response_format": "url"}).status_code == 500
-    assert http.post("/generate?a=b", json={}).status_code == 500
+    assert http.post("/generate?a=b", json={}).status_code == 422
     assert http.fallbacks() == {"header": 2, "form": 2}  # a query is no plain request's
 
 

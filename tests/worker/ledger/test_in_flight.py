@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from redis import Redis
+from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -43,4 +43,13 @@ def test_it_is_held_for_longer_than_a_lease_and_blocks_no_longer_than_one(redis:
 
 def test_without_redis_the_work_goes_on() -> None:
     with Redis(port=1, retry=Retry(NoBackoff(), 0)) as nowhere, in_flight(Leases(nowhere, 10), "a"):
+        pass
+
+
+def test_work_that_needs_redis_does_not() -> None:
+    with (
+        Redis(port=1, retry=Retry(NoBackoff(), 0)) as nowhere,
+        pytest.raises(RedisError),
+        in_flight(Leases(nowhere, 10), "a", needs_redis=True),
+    ):
         pass

@@ -156,7 +156,7 @@ def test_an_index_of_an_earlier_release_is_built_anew(
     before = pages(jobs)
     redis.delete(COMPLETE, *redis.keys("vitrine:jobs:*:m"), *redis.keys("vitrine:jobs:*:shoes"))
     for job_id, place in redis.hgetall(PLACES).items():
-        redis.hset(PLACES, job_id, place.rsplit(" ", 1)[0])
+        redis.hset(PLACES, job_id, str(place).rsplit(" ", 1)[0])
     redis.set("vitrine:jobs:complete", 1)
     assert not index.is_complete
     assert pages(jobs) == before
