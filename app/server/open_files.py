@@ -4,8 +4,8 @@ import resource
 from contextlib import suppress
 
 MOST_FILES = 65_536  # that are asked for; some systems allow a billion
-# For all but connections: a file or a connection to the store and one to Redis for each of 40
-# threads, event streams, libraries, models. A service at rest has about 20 open.
+# For all but these connections: a file or a connection to the store and one to Redis for each of 40
+# threads, event streams, surplus connections, models. A service at rest has about 20 files open.
 RESERVED = 192
 
 
