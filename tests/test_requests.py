@@ -112,7 +112,7 @@ SERVED = {
     "HTTP/1.0 without a host": get(b"", version=b"1.0"),
     "what follows a close": get(HOST + b"Connection: close\r\n") + SMUGGLED,
     "what follows HTTP/1.0": get(version=b"1.0") + SMUGGLED,
-    "a target of 60 KB": get(target=b"/health/live?" + b"a" * 60_000),
+    "a target of 60 KB": get(target=b"/docs?" + b"a" * 60_000),
     "spaces around a length": post(b"Content-Length: \t2 \t\r\n", b"{}"),
     "chunks in capitals": post(CHUNKED.upper(), b"2\r\n{}\r\n0\r\n\r\n"),
     "chunks with an extension": chunks(b'2;a="b"\r\n{}\r\n0\r\n\r\n'),
