@@ -30,7 +30,8 @@ class ImagesWanted:
 
     model: str | None  # reference
     body: bytes  # all that the client has sent, to recognise the same request
-    settle: Callable[[ModelCard], GenerateRequest]  # checks it against a version; raises Problem
+    # Checks what is asked for against a version; raises Problem.
+    settle: Callable[[ModelCard], Awaitable[GenerateRequest]]
 
 
 MakeImages = Callable[[ImagesWanted], Awaitable[Generated]]
@@ -71,7 +72,7 @@ class SynchronousGeneration:
     async def make(self, wanted: ImagesWanted) -> Generated:
         """Generate images, with links to them where they are asked for; raises Problem."""
         card = await self.resolver.find(wanted.model)
-        request = wanted.settle(card)
+        request = await wanted.settle(card)
         generated = await generate_images(self.receive, self.sampler, request, card)
         if request.response_format != "url":
             return generated
@@ -80,7 +81,8 @@ class SynchronousGeneration:
     async def repeat(self, wanted: ImagesWanted, first: FirstAnswer) -> Generated:
         """Generate the images of an earlier answer again; raises Problem."""
         card = await self.resolver.find(first.model)
-        request = wanted.settle(card).model_copy(update={"seed": first.seed})
+        settled = await wanted.settle(card)
+        request = settled.model_copy(update={"seed": first.seed})
         again = await generate_images(self.receive, self.sampler, request, card)
         return replace(
             again, id=first.id, created=first.created, timing=first.timing, urls=first.urls

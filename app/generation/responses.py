@@ -1,6 +1,5 @@
 """Response formats of generated images: JSON, the image itself, or a zip."""
 
-from functools import partial
 from typing import Any
 
 import orjson
@@ -44,12 +43,12 @@ def _offered(request: GenerateRequest) -> tuple[str, ...]:
 
 async def answer(request: GenerateRequest, form: str, make: MakeImages) -> Response:
     """Generate the images and build the response; raises Problem."""
-    wanted = ImagesWanted(
-        model=request.model,
-        body=f"{form}\n{request.model_dump_json()}".encode(),
-        settle=partial(with_output_format, request, form=form),
-    )
-    generated = await make(wanted)
+
+    async def settle(card: ModelCard) -> GenerateRequest:
+        return with_output_format(request, card, form)
+
+    sent = f"{form}\n{request.model_dump_json()}".encode()
+    generated = await make(ImagesWanted(model=request.model, body=sent, settle=settle))
     if form == ZIP_TYPE:
         return Response(await run_in_threadpool(zipped, generated), media_type=ZIP_TYPE)
     return Response(encode_body(request, generated, form), media_type=form)

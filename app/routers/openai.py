@@ -1,7 +1,6 @@
 """OpenAI-compatible endpoints: `POST /v1/images/generations` and `GET /v1/models`."""
 
 from datetime import datetime
-from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Depends, Path
