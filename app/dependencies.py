@@ -134,7 +134,7 @@ async def make_images(request: Request, services: ServicesDep, key: IdempotencyK
 
 async def submit(services: ServicesDep, id_for: IdempotentIdDep) -> SubmitGeneration:
     """Queues a generate job."""
-    return partial(submit_generation, services.queue, id_for)
+    return partial(submit_generation, services.queue, services.registry, id_for)
 
 
 MakeImagesDep = Annotated[MakeImages, Depends(make_images)]

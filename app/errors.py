@@ -23,14 +23,14 @@ from worker.ledger.idempotency import KeyReused
 from worker.ledger.in_flight import RequestInFlight
 from worker.ledger.records import JobNotFound
 from worker.queue.queue import QueueFull
-from worker.registry.aliases import NothingToRollBack
+from worker.registry.aliases import AliasChanged, NothingToRollBack
 from worker.registry.image_links import LinkRefused
 from worker.registry.registry import (
     InvalidReference,
     ModelNotFound,
-    VersionInUse,
     WeightsDamaged,
 )
+from worker.registry.removal import ModelInUse, VersionInUse
 from worker.registry.synonyms import AmbiguousSynonym, UnknownCategory
 from worker.revision_chain import RecordDamaged
 from worker.schemas.jobs import IllegalMove
@@ -125,6 +125,8 @@ ANSWERS: dict[type[Exception], Answer] = {
     Unresolved: Answer(422, "webhook_refused"),
     IllegalMove: Answer(409, "job_has_ended"),
     VersionInUse: Answer(409, "version_in_use"),
+    ModelInUse: Answer(409, "model_in_use"),
+    AliasChanged: Answer(409, "alias_changed"),
     NothingToRollBack: Answer(409, "nothing_to_roll_back"),
     DatasetInUse: Answer(409, "dataset_in_use"),
     QueueFull: Answer(429, "queue_full"),

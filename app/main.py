@@ -16,6 +16,7 @@ from app import docs, error_handlers
 from app.allowed_methods import routes_of
 from app.background.ledger_loops import maintain_ledger, reconcile
 from app.background.loops import Loop
+from app.generation.engine_cache import forget_deleted
 from app.middleware.access_log import AccessLog
 from app.middleware.body import BodyLimits
 from app.middleware.head import HeadAsGet
@@ -126,6 +127,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
             "reconciler": partial(reconcile, services.queue),
             "maintenance": partial(maintain_ledger, services.queue, stopping),
             "webhooks": services.webhooks.run,
+            "engines": partial(forget_deleted, services.sampler.engines),
         }
         for name, loop in loops.items():
             tasks.start_soon(services.loops.keep, name, loop)

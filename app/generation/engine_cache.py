@@ -1,16 +1,28 @@
 """LRU cache of inference engines, bounded by an estimate of their memory."""
 
+import logging
 import threading
 import time
 from collections import OrderedDict
 
+import anyio
+import anyio.to_thread
+
+from app.background.loops import RoundDone
 from models.checkpoint import CheckpointError, load_model
 from models.inference.engine import Engine, open_engine
 from worker.registry.model_versions import ModelCard
 from worker.registry.registry import Registry, WeightsDamaged
+from worker.storage import StorageError
+
+logger = logging.getLogger(__name__)
 
 QUARANTINE_S = 30.0  # for which weights that cannot be used are not read again
 MEMORY_FACTOR = 8  # an engine's memory over its stored bytes: `benchmarks.engines`
+
+FORGET_EVERY_S = 60.0  # engines of versions that another process has deleted
+
+Key = tuple[str, int]  # a model's name and version
 
 
 class EngineCache:
@@ -21,8 +33,8 @@ class EngineCache:
         self.max_bytes = max_bytes
         self._loading = threading.Lock()
         self._lock = threading.Lock()  # guards `_warm`; never held for long
-        self._warm: OrderedDict[str, tuple[Engine, int]] = OrderedDict()  # with its size in bytes
-        self._bad: dict[str, tuple[float, Exception]] = {}  # when to retry, and the error
+        self._warm: OrderedDict[Key, tuple[Engine, int]] = OrderedDict()  # with its size in bytes
+        self._bad: dict[Key, tuple[float, Exception]] = {}  # when to retry, and the error
 
     def find(self, card: ModelCard) -> Engine | None:
         """The engine of a version if it is in memory, else None; never loads."""
@@ -39,6 +51,7 @@ class EngineCache:
         Raises:
             WeightsDamaged: the stored weights differ from the registered ones.
             CheckpointError: the weights cannot be read.
+            ModelNotFound: the version was deleted meanwhile.
         """
         with self._loading:
             known = self.find(card)
@@ -50,6 +63,15 @@ class EngineCache:
                     self._warm.popitem(last=False)
                 self._warm[_key(card)] = engine, size
             return engine
+
+    def forget_deleted(self) -> None:
+        """Drop the engines of versions that do not exist any more; raises StorageError."""
+        with self._lock:
+            warm = list(self._warm)
+        for name, version in warm:
+            if not self.registry.cards.exists(name, version):
+                with self._lock:
+                    self._warm.pop((name, version), None)
 
     def _held(self) -> int:
         """Estimated bytes of the loaded engines."""
@@ -65,10 +87,22 @@ class EngineCache:
         try:
             generator = load_model(self.registry.weights(card)).generator
         except (WeightsDamaged, CheckpointError) as found:
+            self.registry.card(card.name, card.version)  # else it was deleted meanwhile
             self._bad[key] = time.monotonic() + QUARANTINE_S, found
             raise
         return open_engine(generator)
 
 
-def _key(card: ModelCard) -> str:
-    return f"{card.name}:{card.version}"
+def _key(card: ModelCard) -> Key:
+    return card.name, card.version
+
+
+async def forget_deleted(engines: EngineCache, round_done: RoundDone) -> None:
+    """Free the memory of versions that other processes have deleted; they are not served before."""
+    while True:
+        try:
+            await anyio.to_thread.run_sync(engines.forget_deleted)
+        except StorageError as error:
+            logger.warning("looking for deleted models failed and is tried again: %s", error)
+        round_done()
+        await anyio.sleep(FORGET_EVERY_S)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Response
 from fastapi.openapi.models import Example
 
 from app.dependencies import JSON, PNG, Limit, ServicesDep, require
-from app.errors import can_answer
+from app.errors import Problem, can_answer
 from app.schemas import (
     AliasTarget,
     ModelDetails,
@@ -17,6 +17,7 @@ from app.schemas import (
 )
 from worker.ledger.artifacts import FILE_NAME, media_type
 from worker.registry.aliases import AliasChange
+from worker.registry.cards import name_of
 from worker.registry.model_versions import ModelCard
 from worker.registry.registry import ModelNotFound, Registry
 
@@ -25,6 +26,9 @@ router = APIRouter(prefix="/models", tags=["models"])
 GENERATE = Depends(require("generate"))
 MANAGE = Depends(require("manage"))
 
+DEFAULT_MODEL = (
+    "This is the service's default model: set VITRINE_DEFAULT_MODEL to another one first."
+)
 NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 Name = Annotated[str, Path(pattern=NAME, examples=["fashion-mnist"])]
 Version = Annotated[int, Path(ge=1, le=999_999_999, examples=[1])]
@@ -157,6 +161,32 @@ def roll_back_alias(
 
 
 @router.delete(
+    "/{name}/aliases/{alias}",
+    status_code=204,
+    responses=can_answer(409),
+    dependencies=[MANAGE],
+)
+def delete_alias(name: Name, alias: Alias, services: ServicesDep) -> None:
+    """Delete an alias. A rollback sets it again, as it was before."""
+    services.registry.delete_alias(name, alias)
+    services.resolver.forget()
+
+
+@router.delete("/{name}", status_code=204, responses=can_answer(409), dependencies=[MANAGE])
+def delete_model(name: Name, services: ServicesDep) -> None:
+    """Delete a model for good: all its versions, its aliases and their history.
+
+    It must be neither the default model nor that of a job that has not ended. A shipped model that
+    was deleted does not come back.
+    """
+    if name == name_of(services.settings.default_model):
+        raise Problem(409, "model_in_use", DEFAULT_MODEL)
+    services.registry.delete_model(name)
+    services.resolver.forget()
+    services.sampler.engines.forget_deleted()
+
+
+@router.delete(
     "/{name}/versions/{version}",
     status_code=204,
     responses=can_answer(409),
@@ -167,9 +197,10 @@ def delete_version(
     version: Version,
     services: ServicesDep,
 ) -> None:
-    """Delete a version that no alias points to. Its number is not used again."""
+    """Delete a version that no alias points to and no job needs. Its number is not used again."""
     services.registry.delete(name, version)
     services.resolver.forget()
+    services.sampler.engines.forget_deleted()
 
 
 def _view(registry: Registry, name: str) -> ModelView:

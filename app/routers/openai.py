@@ -1,5 +1,6 @@
 """OpenAI-compatible endpoints: `POST /v1/images/generations` and `GET /v1/models`."""
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -15,6 +16,7 @@ from app.generation.prompts import Vocabulary, find_color
 from app.schemas import MAX_SYNCHRONOUS_IMAGES, GenerateRequest, Strict, derived
 from models.inference.sample import MAX_SEED
 from worker.registry.model_versions import ModelCard
+from worker.registry.registry import ModelNotFound
 from worker.schemas.image_options import Side
 
 router = APIRouter(prefix="/v1", tags=["openai"], dependencies=[Depends(require("generate"))])
@@ -87,8 +89,11 @@ class ModelItems(BaseModel):
 @router.get("/models", dependencies=[JSON])
 def list_models(services: ServicesDep) -> ModelItems:
     """All models, by name."""
-    names = services.registry.names()
-    return ModelItems(data=[ModelItem.of(name, services.registry.resolve(name)) for name in names])
+    data = []
+    for name in services.registry.names():
+        with suppress(ModelNotFound):  # deleted just now
+            data.append(ModelItem.of(name, services.registry.resolve(name)))
+    return ModelItems(data=data)
 
 
 @router.get("/models/{model}", dependencies=[JSON])

@@ -14,6 +14,7 @@ from worker.ledger.ledger import Ledger
 from worker.ledger.records import JobNotFound, Records
 from worker.queue.queue import JobQueue
 from worker.registry.image_links import ImageLinks
+from worker.registry.registry import Registry
 from worker.revision_chain import RecordDamaged
 from worker.schemas.jobs import JobRecord, is_id
 
@@ -32,6 +33,7 @@ def reconcile_in_turn(jobs: JobQueue) -> None:
         forget_old(jobs.ledger.storage)
         ImageLinks(jobs.ledger.storage, jobs.settings.link_ttl_s).sweep()
         forget_abandoned(jobs.ledger.storage)
+        Registry(jobs.ledger.storage).removals.finish_all()
         sweep(jobs.ledger.records)
 
 

@@ -19,12 +19,12 @@ SAMPLE_DATASET = "ds_00000000000000sample"
 def register_models(registry: Registry) -> None:
     """Register each shipped model once, as `production` where that alias is not set.
 
-    A shipped version that an operator has deleted is not registered again.
+    A shipped version that was deleted is not registered again, nor any one of a deleted model.
     """
     for folder in sorted(path.parent for path in PRETRAINED.glob("*/card.json")):
         card = json.loads((folder / "card.json").read_text())
         digest = card.pop("weights_sha256")  # the registry computes its own
-        if registry.was_deleted(folder.name, SHIPPED, digest):
+        if registry.removals.was_deleted(folder.name, SHIPPED, digest):
             continue
         registered = registry.register(
             NewVersion(

@@ -15,6 +15,11 @@ MODEL_NAME = "[a-z0-9][a-z0-9-]{0,62}"
 NUMBER = "[1-9][0-9]{0,8}"
 
 
+def name_of(reference: str) -> str:
+    """The model's name in a reference: `name`, `name@alias` or `name:version`."""
+    return re.split("[@:]", reference)[0]
+
+
 class Cards:
     """The cards of all models in one object store."""
 
@@ -36,6 +41,10 @@ class Cards:
         key = re.compile(rf"models/{name}/versions/({NUMBER})/card\.json")
         keys = self.storage.keys(f"models/{name}/versions")
         return {int(match[1]) for match in map(key.fullmatch, keys) if match}
+
+    def exists(self, name: str, version: int) -> bool:
+        """Whether there is such a version, also a damaged one."""
+        return self.storage.exists(card_key(name, version))
 
     def readable(self, name: str) -> list[ModelCard]:
         """The cards of a model that are not damaged, oldest first."""
@@ -62,10 +71,14 @@ class Cards:
         data = card.model_dump_json().encode()
         self.storage.create(card_key(card.name, card.version), data)
 
-    def delete(self, card: ModelCard) -> None:
-        """Make a version not exist any more; its number stays taken."""
-        self.storage.put(_deleted_key(card.name, card.version), card.model_dump_json().encode())
-        self.storage.delete(card_key(card.name, card.version))
+    def delete(self, name: str, version: int) -> None:
+        """Make a version not exist any more, also a damaged one; its number stays taken."""
+        key = card_key(name, version)
+        try:
+            self.storage.put(_deleted_key(name, version), self.storage.read(key))
+        except ObjectNotFound:
+            return
+        self.storage.delete(key)
 
     def first_of(self, card: ModelCard) -> ModelCard:
         """The card, without number, of the first of a job's attempts that registered."""

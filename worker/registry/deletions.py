@@ -1,8 +1,9 @@
-"""Deletions of model versions, decided against the aliases that are pointed at them meanwhile.
+"""Deletions of model versions and of whole models, decided against what takes them into use.
 
 The store locks nothing, so both sides write first and look afterwards. A deletion is begun, then
-the aliases are looked at; an alias is pointed, then a deletion that has begun is looked for. What
-both may see is decided by one revision, `done` or `refused`, that one of them writes first.
+the aliases and jobs are looked at; an alias is pointed or a job submitted, then a deletion that has
+begun is looked for. What both may see is decided by one revision, `done` or `refused`, that one of
+them writes first.
 """
 
 from typing import Literal
@@ -12,53 +13,93 @@ from pydantic import BaseModel
 from worker.revision_chain import RevisionChain
 from worker.storage import ObjectExists, Storage
 
-State = Literal["begun", "done", "refused"]
+State = Literal["begun", "done", "refused", "finished"]
 
 
 class Deletion(BaseModel):
-    """One revision: a deletion has begun, is done, or was refused."""
+    """One revision: a deletion has begun, is done, was refused, or has removed everything.
+
+    That of a whole model names, when it begins, what it deletes.
+    """
 
     state: State
+    versions: list[int] = []
+    alias_keys: list[str] = []  # of the changes of its aliases
+    file_keys: list[str] = []  # of everything else
 
 
 class Deletions:
-    """The deletions of one model version; each begun one is followed by how it was decided."""
+    """The deletions of a version, or of a whole model where `version` is None.
 
-    def __init__(self, storage: Storage, name: str, version: int) -> None:
-        folder = f"models/{name}/deletions/{version}"
+    Each one that has begun is followed by how it was decided.
+    """
+
+    def __init__(self, storage: Storage, name: str, version: int | None) -> None:
+        self.is_whole = version is None
+        folder = f"models/{name}/deletions/{'model' if version is None else version}"
         self._chain = RevisionChain(storage, folder, Deletion, "card")
 
+    def newest(self) -> Deletion | None:
+        """The newest revision; None where no deletion has ever begun."""
+        return self._newest()[1]
+
     def is_done(self) -> bool:
-        """Whether the version is deleted, though something of it may be left."""
-        newest = self._newest()[1]
+        """Whether the deletion is decided, though something may be left to remove."""
+        newest = self.newest()
         return newest is not None and newest.state == "done"
 
-    def begin(self) -> int:
-        """Begin a deletion, or join one that is undecided; returns its number for `decide`."""
+    def begin(self, deletion: Deletion | None = None) -> int:
+        """Begin a deletion, or join the same one; returns its number for `decide`.
+
+        Another one that is undecided is refused.
+        """
+        deletion = deletion or Deletion(state="begun")
         while True:
             number, newest = self._newest()
-            if newest is not None and newest.state != "refused":
-                return number if newest.state == "begun" else number - 1
+            if newest == deletion:
+                return number
+            if newest is not None and newest.state == "done":
+                return number - 1
+            if newest is not None and newest.state == "begun":
+                self.decide(number, "refused")
+                continue
             try:
-                self._chain.append(number + 1, Deletion(state="begun"))
+                self._chain.append(number + 1, deletion)
             except ObjectExists:
                 continue
             return number + 1
 
     def decide(self, number: int, state: Literal["done", "refused"]) -> bool:
         """Decide the deletion; False if it was decided otherwise before."""
+        return self._append(number + 1, state)
+
+    def refuse(self, version: int) -> bool:
+        """Refuse the deletion of this version that has begun; False if the version is deleted."""
+        number, newest = self._newest()
+        if newest is None or newest.state in ("refused", "finished"):
+            return True
+        begun = newest if newest.state == "begun" else self._chain.read(number - 1)
+        if self.is_whole and (begun is None or version not in begun.versions):
+            return True  # registered since
+        return newest.state == "begun" and self.decide(number, "refused")
+
+    def unfinished(self) -> Deletion | None:
+        """What a deletion that is done, but may not have removed everything, deletes."""
+        number, newest = self._newest()
+        return self._chain.read(number - 1) if newest and newest.state == "done" else None
+
+    def finish(self) -> None:
+        """Note that the deletion that is done has removed everything."""
+        number, newest = self._newest()
+        if newest is not None and newest.state == "done":
+            self._append(number + 1, "finished")
+
+    def _append(self, number: int, state: State) -> bool:
         try:
-            self._chain.append(number + 1, Deletion(state=state))
+            self._chain.append(number, Deletion(state=state))
         except ObjectExists:
             return False
         return True
-
-    def refuse(self) -> bool:
-        """Refuse the deletion that has begun, if one has; False if the version is deleted."""
-        number, newest = self._newest()
-        if newest is None or newest.state == "refused":
-            return True
-        return newest.state == "begun" and self.decide(number, "refused")
 
     def _newest(self) -> tuple[int, Deletion | None]:
         number = self._chain.newest_number()

@@ -6,20 +6,19 @@ digest, and the card is created last, by a compare-and-set that one writer wins 
 
 import hashlib
 import re
+from functools import partial
 
 from worker.registry.aliases import ALIAS_NAME, AliasChange, Aliases
 from worker.registry.cards import MODEL_NAME, NUMBER, Cards
-from worker.registry.deletions import Deletions
 from worker.registry.model_versions import (
     ModelCard,
     NewVersion,
-    card_key,
-    delete_files,
     file_key,
     samples_key,
     store_files,
     weights_key,
 )
+from worker.registry.removal import Removals
 from worker.registry.synonyms import Synonyms
 from worker.revision_chain import RecordDamaged
 from worker.schemas.requests import AliasName
@@ -38,10 +37,6 @@ class InvalidReference(ValueError):
     """A model reference is not of the form `name`, `name@alias` or `name:version`."""
 
 
-class VersionInUse(RuntimeError):
-    """The version cannot be deleted: an alias points to it."""
-
-
 class WeightsDamaged(RuntimeError):
     """The stored weights are missing or do not have the digest that their card states."""
 
@@ -54,6 +49,7 @@ class Registry:
         self.cards = Cards(storage)
         self.pointers = Aliases(storage)
         self.synonyms = Synonyms(storage)
+        self.removals = Removals(storage, self.cards, self.pointers)
 
     def register(self, new: NewVersion) -> ModelCard:
         """Store a version under the next free number.
@@ -64,6 +60,7 @@ class Registry:
         Raises:
             StorageError: the store failed, or the weights read back differ from those written.
         """
+        self.removals.finish(new.name)  # else it could delete these files
         digest = hashlib.sha256(new.weights).hexdigest()
         store_files(self.storage, new, digest)
         card = new.unnumbered(digest)
@@ -118,9 +115,7 @@ class Registry:
         name, alias, version = match.groups()
         if version is not None:
             return self.card(name, int(version))
-        target = self.pointers.target(
-            name, alias or PRODUCTION, lambda number: self.storage.exists(card_key(name, number))
-        )
+        target = self.pointers.target(name, alias or PRODUCTION, partial(self.cards.exists, name))
         if target is not None:
             return self.card(name, target)
         versions = [] if alias else self.versions(name)
@@ -147,7 +142,9 @@ class Registry:
             ModelNotFound: there is no such version, or it was deleted meanwhile.
         """
         self.card(name, version)
-        return self._kept(name, self.pointers.point(name, alias, version))
+        change = self.pointers.point(name, alias, version)
+        self.keep(name, version)
+        return change
 
     def history(self, name: str, alias: str) -> list[AliasChange]:
         """All changes of an alias, oldest first.
@@ -156,7 +153,7 @@ class Registry:
             ModelNotFound: there is no such alias.
         """
         changes = self.pointers.history(name, alias)
-        if not changes:
+        if not changes or not self.cards.existing(name):
             raise ModelNotFound(f"no alias {name}@{alias}")
         return changes
 
@@ -169,62 +166,49 @@ class Registry:
         """
         self.history(name, alias)
         change = self.pointers.roll_back(name, alias, self.cards.existing(name))
-        return self._kept(name, change)
+        assert change.version is not None
+        self.keep(name, change.version)
+        return change
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Delete an alias; its history stays, and a rollback sets it again.
+
+        Raises:
+            ModelNotFound: there is no such alias.
+            AliasChanged: another process has changed it meanwhile.
+        """
+        if not self.pointers.delete(name, alias, self.cards.existing(name).__contains__):
+            raise ModelNotFound(f"no alias {name}@{alias}")
 
     def delete(self, name: str, version: int) -> None:
         """Delete a version for good; its number is not used again.
 
         Raises:
             ModelNotFound: there is no such version.
-            VersionInUse: an alias points to it.
+            VersionInUse: an alias points to it, or a job that has not ended needs it.
         """
-        card = self.card(name, version)
-        deletions = Deletions(self.storage, name, version)
-        if not deletions.is_done():  # else a process died before it had deleted everything
-            self._check_unused(name, version)
-            begun = deletions.begin()
-            try:
-                self._check_unused(name, version)
-            except VersionInUse:
-                deletions.decide(begun, "refused")
-                raise
-            if not deletions.decide(begun, "done"):
-                raise VersionInUse(f"an alias was just pointed to version {version}")
-        self._remove(card)
+        self.removals.delete_version(self.card(name, version))
 
-    def was_deleted(self, name: str, origin: str, digest: str) -> bool:
-        """Whether a version of this origin with these weights has been deleted."""
-        deleted = self.cards.deleted(name)
-        return any((card.origin, card.weights_sha256) == (origin, digest) for card in deleted)
+    def delete_model(self, name: str) -> None:
+        """Delete a model for good, with its aliases and their history.
 
-    def _kept(self, name: str, change: AliasChange) -> AliasChange:
-        """The change, once no deletion of its version can succeed any more."""
-        if not Deletions(self.storage, name, change.version).refuse():
-            if (card := self.cards.find(name, change.version)) is not None:
-                self._remove(card)  # so that the change is not in force, whoever dies now
-            raise ModelNotFound(f"version {change.version} of model {name!r} was just deleted")
-        return change
+        Raises:
+            ModelNotFound: there is no such model.
+            ModelInUse: a job that has not ended needs it, or it was just taken into use.
+        """
+        if not self.removals.delete_model(name):
+            raise ModelNotFound(f"no model {name!r}")
 
-    def _check_unused(self, name: str, version: int) -> None:
-        """Raise VersionInUse if an alias points to the version, or is damaged and may do so."""
-        existing = self.cards.existing(name)
-        for alias in self.pointers.names(name):
-            try:
-                if self.pointers.target(name, alias, existing.__contains__) == version:
-                    raise VersionInUse(f"{name}@{alias} points to version {version}")
-            except RecordDamaged as error:
-                raise VersionInUse(
-                    f"{name}@{alias} is damaged and may point to version {version}; point it anew"
-                ) from error
+    def keep(self, name: str, version: int) -> None:
+        """Return once no deletion that has begun can delete the version.
 
-    def _remove(self, card: ModelCard) -> None:
-        """Remove a version whose deletion is decided, with the files that no other one needs."""
-        self.cards.delete(card)
-        left = self.versions(card.name)
-        is_needed = any(other.weights_sha256 == card.weights_sha256 for other in left)
-        # A damaged card may need any file.
-        if not is_needed and len(left) == len(self.cards.existing(card.name)):
-            delete_files(self.storage, card.name, card.weights_sha256)
+        To be called after writing what needs it: a deletion that begins later finds that.
+
+        Raises:
+            ModelNotFound: the version was deleted meanwhile.
+        """
+        if not self.removals.keep(name, version):
+            raise ModelNotFound(f"version {version} of model {name!r} was just deleted")
 
     def weights(self, card: ModelCard) -> bytes:
         """The safetensors file of a version.

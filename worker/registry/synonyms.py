@@ -34,7 +34,7 @@ class Synonyms:
 
     def read(self, name: str) -> dict[str, list[str]]:
         """The synonyms of a model, by category; none where they are damaged, which is reported."""
-        key = _key(name)
+        key = synonyms_key(name)
         try:
             return SynonymList.model_validate_json(self.storage.read(key)).synonyms
         except ObjectNotFound:
@@ -66,9 +66,9 @@ class Synonyms:
                 if fold(owner) != fold(category):
                     raise AmbiguousSynonym(f"synonyms: {word!r} would name {owner!r} too")
             kept[category] = list(words)
-        self.storage.put(_key(name), SynonymList(synonyms=kept).model_dump_json().encode())
+        self.storage.put(synonyms_key(name), SynonymList(synonyms=kept).model_dump_json().encode())
         return kept
 
 
-def _key(name: str) -> str:
+def synonyms_key(name: str) -> str:
     return f"models/{name}/synonyms.json"

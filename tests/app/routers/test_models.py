@@ -1,16 +1,21 @@
 """Models: lists, cards, files and aliases."""
 
 from io import BytesIO
+from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from app.generation.engine_cache import EngineCache
 from models.checkpoint import load_model
 from tests.app.conftest import CATEGORIES
 from tests.app.problems import assert_problem
+from worker.queue.queue import JobQueue
 from worker.registry.model_versions import NewVersion
-from worker.registry.registry import Registry
+from worker.registry.registry import ModelNotFound, Registry
+from worker.schemas.jobs import JobRecord
 
 MODEL = "/models/fashion-mnist"
 
@@ -244,3 +249,90 @@ def test_a_model_that_is_not_there_has_no_synonyms(client: TestClient) -> None:
 def test_an_alias_that_is_none_has_no_history(client: TestClient, method: str, path: str) -> None:
     answer = client.request(method, f"{MODEL}/aliases/none/{path}")
     assert_problem(answer, 404, "model_not_found")
+
+
+@pytest.fixture
+def shoes(registry: Registry, tiny_version: NewVersion) -> str:
+    """The path of a second model, with `production` and without any use."""
+    registry.register(NewVersion(**{**vars(tiny_version), "name": "shoes"}))
+    registry.point("shoes", "production", 1)
+    return "/models/shoes"
+
+
+def test_a_deleted_alias_is_404_until_a_rollback_sets_it_again(
+    client: TestClient, shoes: str
+) -> None:
+    reference = {"model": "shoes@production"}
+    assert client.post("/generate", json=reference).status_code == 200
+    assert client.delete(f"{shoes}/aliases/production").status_code == 204
+    assert_problem(client.post("/generate", json=reference), 404, "model_not_found")
+    assert_problem(client.delete(f"{shoes}/aliases/production"), 404, "model_not_found")
+    assert client.get(shoes).json()["aliases"] == {}
+    history = client.get(f"{shoes}/aliases/production/history").json()["data"]
+    assert [change["version"] for change in history] == [None, 1]
+    assert client.post(f"{shoes}/aliases/production/rollback").json()["version"] == 1
+    assert client.post("/generate", json=reference).status_code == 200
+
+
+def test_a_deleted_model_is_404_on_all_its_routes_and_leaves_memory(
+    client: TestClient, shoes: str
+) -> None:
+    assert client.post("/generate", json={"model": "shoes"}).status_code == 200
+    assert ("shoes", 1) in engines_of(client)._warm
+    assert client.delete(shoes).status_code == 204
+    assert [name for name, _ in engines_of(client)._warm] == ["fashion-mnist"]
+    for path in ("", "/versions/1", "/versions/1/weights", "/aliases/production/history"):
+        assert_problem(client.get(shoes + path), 404, "model_not_found")
+    assert_problem(client.post("/generate", json={"model": "shoes"}), 404, "model_not_found")
+    assert_problem(client.delete(shoes), 404, "model_not_found")
+    for listed in (client.get("/models"), client.get("/v1/models")):
+        assert len(listed.json()["data"]) == 1
+
+
+def test_the_default_model_and_one_that_a_job_needs_are_not_deleted(
+    client: TestClient, shoes: str, dataset_id: str
+) -> None:
+    body = assert_problem(client.delete(MODEL), 409, "model_in_use")
+    assert "VITRINE_DEFAULT_MODEL" in body["detail"]
+    train = {"dataset": dataset_id, "model": "shoes", "batch_size": 8}
+    for path, job in (("train", train), ("generate", {"model": "shoes", "n": 1})):
+        made = client.post(f"/jobs/{path}", json=job).json()["id"]
+        body = assert_problem(client.delete(shoes), 409, "model_in_use")
+        assert made in body["detail"]
+        client.post(f"/jobs/{made}/cancel")
+    assert client.delete(shoes).status_code == 204
+
+
+def test_a_version_that_another_process_has_deleted_is_not_found_and_leaves_memory(
+    client: TestClient, registry: Registry, shoes: str
+) -> None:
+    card = registry.card("shoes", 1)
+    assert client.post("/generate", json={"model": "shoes"}).status_code == 200
+    registry.delete_model(shoes.removeprefix("/models/"))
+    engines = engines_of(client)
+    engines.forget_deleted()
+    assert engines.find(card) is None
+    with pytest.raises(ModelNotFound):  # and not: its weights are damaged
+        engines.open(card)
+    assert engines._bad == {}
+
+
+def test_a_job_whose_model_is_deleted_as_it_is_submitted_is_refused(
+    client: TestClient, registry: Registry, shoes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = JobQueue.submit
+
+    def late(queue: JobQueue, *arguments: Any) -> JobRecord:
+        registry.delete_model(shoes.removeprefix("/models/"))
+        return submit(queue, *arguments)
+
+    monkeypatch.setattr(JobQueue, "submit", late)
+    answer = client.post("/jobs/generate", json={"model": "shoes", "n": 1})
+    assert_problem(answer, 404, "model_not_found")
+    assert [job["status"] for job in client.get("/jobs").json()["data"]] == ["cancelled"]
+
+
+def engines_of(client: TestClient) -> EngineCache:
+    assert isinstance(client.app, FastAPI)
+    engines: EngineCache = client.app.state.services.sampler.engines
+    return engines

@@ -16,9 +16,9 @@ from worker.registry.registry import (
     InvalidReference,
     ModelNotFound,
     Registry,
-    VersionInUse,
     WeightsDamaged,
 )
+from worker.registry.removal import VersionInUse
 from worker.revision_chain import RecordDamaged
 from worker.storage import Storage, StorageError
 
