@@ -78,7 +78,7 @@ def open_services(settings: Settings) -> Services:
     assert settings.storage_url is not None
     keys = parse_keys(settings.api_key_hashes)
     hosts = allowed_hosts(settings.allowed_hosts, settings.host, keyless=not keys)
-    storage = Storage.open(settings.storage_url)
+    storage = Storage.open(settings.storage_url, settings.public_storage_url)
     registry, metrics = Registry(storage), Metrics()
     queue = open_queue(settings, storage, timeout_s=REDIS_TIMEOUT_S)
     events_redis = _connect_events(settings.redis_url)

@@ -119,6 +119,17 @@ def test_every_setting_in_the_env_file_reaches_its_container(
     assert all(re.search(rf"\b{key}\b", example) for key in fixed)
 
 
+def test_links_lead_to_the_api_unless_the_store_has_a_public_address(
+    services: dict[str, Any],
+) -> None:
+    """The Compose file's name of the store means nothing to clients."""
+    assert services["objects"]["networks"] == ["stores"]
+    assert "ports" not in services["objects"]
+    for name in ("api", "worker"):
+        public = services[name]["environment"]["VITRINE_PUBLIC_STORAGE_URL"]
+        assert public == "${VITRINE_PUBLIC_STORAGE_URL:-none}"
+
+
 def test_containers_are_bounded_and_only_the_api_has_a_way_out(services: dict[str, Any]) -> None:
     for service in services.values():
         assert service["pids_limit"] == 1024

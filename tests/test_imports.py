@@ -25,6 +25,7 @@ ROOMS = {
     "worker": [
         *(
             "folder_files",
+            "cloud",
             "storage",
             "damage",
             "revision_chain",

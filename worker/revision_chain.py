@@ -48,7 +48,7 @@ class RevisionChain(Generic[Revision]):
         Raises:
             ObjectExists: another process has written this number first.
         """
-        key, data = self._key(number), revision.model_dump_json().encode()
+        key, data = self.key(number), revision.model_dump_json().encode()
         try:
             self.storage.create(key, data)
         except ObjectExists:
@@ -63,7 +63,7 @@ class RevisionChain(Generic[Revision]):
             RecordDamaged: it cannot be read.
         """
         try:
-            return self._parse(self._key(number))
+            return self._parse(self.key(number))
         except ObjectNotFound:
             return None
 
@@ -74,7 +74,7 @@ class RevisionChain(Generic[Revision]):
             RecordDamaged: it cannot be read.
         """
         number = self.newest_number()
-        return self._parse(self._key(number)) if number else None
+        return self._parse(self.key(number)) if number else None
 
     def newest_number(self) -> int:
         """The number of the last revision, damaged or not; 0 where the chain is empty."""
@@ -85,7 +85,7 @@ class RevisionChain(Generic[Revision]):
         found = []
         for number in self._numbers():
             try:
-                found.append(self._parse(self._key(number)))
+                found.append(self._parse(self.key(number)))
             except RecordDamaged:  # it has been reported
                 continue
         return found
@@ -93,6 +93,10 @@ class RevisionChain(Generic[Revision]):
     def delete(self) -> None:
         """Remove all revisions, the first one first."""
         self.storage.clear(self.folder)
+
+    def key(self, number: int) -> str:
+        """Storage key of the revision of this number."""
+        return f"{self.folder}/{number:0{self.digits}d}.json"
 
     def _parse(self, key: str) -> Revision:
         try:
@@ -107,6 +111,3 @@ class RevisionChain(Generic[Revision]):
         for key in self.storage.keys(self.folder):
             if found := name.fullmatch(key):
                 yield int(found[1])
-
-    def _key(self, number: int) -> str:
-        return f"{self.folder}/{number:0{self.digits}d}.json"

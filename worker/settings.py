@@ -33,6 +33,12 @@ class Settings(BaseSettings):
     storage_url: str | None = Field(
         default=None, description="file://, s3://, gs:// or az://; unset: embedded mode"
     )
+    public_storage_url: str | None = Field(
+        default=None,
+        pattern="^(none|https?://[^/?#]+/?)$",
+        description="address by which clients reach an s3:// store, for links to images and direct"
+        " uploads; none: they cannot, and links lead to the API; unset: as this service does",
+    )
     data_dir: Path = Field(default=Path(".vitrine"), description="embedded mode's data")
     host: str = Field(default="127.0.0.1", description="address the API listens on")
     port: int = Field(default=8000, ge=1, le=65_535, description="port the API listens on")
@@ -137,6 +143,14 @@ class Settings(BaseSettings):
             raise ValueError(
                 "set both VITRINE_REDIS_URL and VITRINE_STORAGE_URL, or neither for embedded mode"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_public_address(self) -> "Settings":
+        if (self.public_storage_url or "none") == "none" or self.storage_url is None:
+            return self
+        if not self.storage_url.startswith("s3://"):
+            raise ValueError("VITRINE_PUBLIC_STORAGE_URL is for s3:// stores; unset it")
         return self
 
     @property

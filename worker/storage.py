@@ -15,31 +15,14 @@ from typing import BinaryIO, Literal, NamedTuple
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
-from obstore.store import (
-    AzureStore,
-    GCSStore,
-    LocalStore,
-    MemoryStore,
-    ObjectStore,
-    S3Store,
-    from_url,
-)
+from obstore.store import AzureStore, LocalStore, MemoryStore, ObjectStore
 
 from worker import folder_files
+from worker.cloud.stores import CLOUDS, CloudStore, open_signer, open_store
 
 KEY = re.compile(r"^[A-Za-z0-9._@-]+(/[A-Za-z0-9._@-]+)*$")
 MAX_KEY = 512
 CHUNK_BYTES = 8 * 2**20
-CLOUDS = ("s3", "gs", "az")
-RETRY = {"max_retries": 3, "retry_timeout": timedelta(seconds=10)}
-# These options replace what obstore reads from AWS_ALLOW_HTTP. Plain HTTP is only used where the
-# operator configures an http:// endpoint, such as a store in the same private network.
-CLIENT = {
-    "connect_timeout": "5s",
-    "read_timeout": "10s",  # between two reads: ends a hung transfer, but not a long one
-    "timeout": "1h",
-    "allow_http": True,
-}
 PARTS_AT_ONCE = 4  # of 5 MiB: each must be sent within the read timeout
 
 
@@ -60,7 +43,7 @@ class StorageFull(StorageError):
 
 
 class CannotSign(StorageError):
-    """The store supports no presigned URLs."""
+    """The store supports no presigned URLs, or clients cannot reach it."""
 
 
 class SignedRequest(NamedTuple):
@@ -73,16 +56,23 @@ class SignedRequest(NamedTuple):
 class Storage:
     """Bytes by key. Every write is atomic: an object is stored completely or not at all."""
 
-    def __init__(self, store: ObjectStore, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        folder: Path | None = None,
+        signer: CloudStore | None = None,
+    ) -> None:
         self._store = store
         self._folder = folder  # of a file:// store, whose files are written and listed directly
+        self._signer = signer
         self.damaged: set[str] = set()  # keys that `worker.damage` has reported
 
     @classmethod
-    def open(cls, url: str) -> "Storage":
+    def open(cls, url: str, public_url: str | None = None) -> "Storage":
         """The store at `file:///folder`, `memory://`, `s3://bucket/prefix`, `gs://` or `az://`.
 
-        The folder of a file:// URL is used literally, without percent-decoding.
+        The folder of a file:// URL is used literally, without percent-decoding. `public_url` is for
+        presigned URLs: see `open_signer`.
 
         Raises:
             StorageError: the URL has another form, or the store cannot be opened.
@@ -97,7 +87,8 @@ class Storage:
                 # Without automatic_cleanup, which removes folders that another thread writes to.
                 return cls(LocalStore(place, mkdir=True), Path(place))
             if scheme in CLOUDS:
-                return cls(from_url(url, retry_config=RETRY, client_options=CLIENT))  # type: ignore[call-overload] # one option set for three clouds
+                store = open_store(url)
+                return cls(store, signer=open_signer(url, store, public_url))
         raise StorageError("a storage URL starts with file://, memory://, s3://, gs:// or az://")
 
     def put(self, key: str, data: bytes | Path | BinaryIO, media_type: str | None = None) -> None:
@@ -218,12 +209,12 @@ class Storage:
         """A presigned URL that reads (GET) or stores (PUT) this object for the time `valid`.
 
         Raises:
-            CannotSign: the store is a folder or memory.
+            CannotSign: the store is a folder or memory, or clients cannot reach it.
         """
-        if not isinstance(self._store, S3Store | GCSStore | AzureStore):
+        if self._signer is None:
             raise CannotSign("this object store has no addresses to sign")
         with _translated("sign"):
-            url = obstore.sign(self._store, method, _checked(key), valid)
+            url = obstore.sign(self._signer, method, _checked(key), valid)
         azure = isinstance(self._store, AzureStore) and method == "PUT"
         return SignedRequest(url, {"x-ms-blob-type": "BlockBlob"} if azure else {})
 

@@ -112,9 +112,9 @@ class Aliases:
         if newest is None or (newest.version is not None and not exists(newest.version)):
             with suppress(ObjectExists):  # another process has changed it
                 chain.append(number + 1, _change(alias, None))
-        *older, _ = self.storage.keys(chain.folder)
-        for key in older:
-            if key in keys:
+        stays = chain.key(chain.newest_number())
+        for key in keys:
+            if key.startswith(f"{chain.folder}/") and key != stays:
                 self.storage.delete(key)
 
     def _append(self, name: str, alias: str, version: int, *, is_rollback: bool) -> AliasChange:

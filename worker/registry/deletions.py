@@ -6,11 +6,12 @@ begun is looked for. What both may see is decided by one revision, `done` or `re
 them writes first.
 """
 
+from contextlib import suppress
 from typing import Literal
 
 from pydantic import BaseModel
 
-from worker.revision_chain import RevisionChain
+from worker.revision_chain import RecordDamaged, RevisionChain
 from worker.storage import ObjectExists, Storage
 
 State = Literal["begun", "done", "refused", "finished"]
@@ -40,12 +41,14 @@ class Deletions:
         self._chain = RevisionChain(storage, folder, Deletion, "card")
 
     def newest(self) -> Deletion | None:
-        """The newest revision; None where no deletion has ever begun."""
-        return self._newest()[1]
+        """The newest revision; None where no deletion has ever begun, or it is damaged."""
+        with suppress(RecordDamaged):  # it has been reported
+            return self._newest()[1]
+        return None
 
     def is_done(self) -> bool:
         """Whether the deletion is decided, though something may be left to remove."""
-        newest = self.newest()
+        newest = self._newest()[1]
         return newest is not None and newest.state == "done"
 
     def begin(self, deletion: Deletion | None = None) -> int:
@@ -85,8 +88,11 @@ class Deletions:
 
     def unfinished(self) -> Deletion | None:
         """What a deletion that is done, but may not have removed everything, deletes."""
-        number, newest = self._newest()
-        return self._chain.read(number - 1) if newest and newest.state == "done" else None
+        with suppress(RecordDamaged):  # it has been reported
+            number, newest = self._newest()
+            if newest is not None and newest.state == "done":
+                return self._chain.read(number - 1)
+        return None
 
     def finish(self) -> None:
         """Note that the deletion that is done has removed everything."""

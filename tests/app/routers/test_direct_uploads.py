@@ -13,6 +13,7 @@ from httpx2 import Response
 from app.main import create_app
 from tests.app.conftest import disconnect
 from tests.app.problems import assert_problem
+from tests.aws_signature import presigned_signature
 from worker.datasets import direct_uploads
 from worker.datasets.direct_uploads import forget_abandoned, key_of, open_upload
 from worker.registry.bundled_models import SAMPLE_ARCHIVE
@@ -78,6 +79,39 @@ def test_a_zip_that_was_sent_to_the_store_becomes_a_data_set(
     again = complete(cloud, upload)
     assert (again.status_code, again.json()) == (201, record)
     assert bucket.folders("datasets") == [record["id"]]
+
+
+def test_an_upload_goes_to_where_clients_reach_the_store(
+    bucket: Storage,
+    settings: Settings,
+    tmp_path: Path,
+    s3_environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    public = s3_environment["AWS_ENDPOINT"].replace("127.0.0.1", "localhost")
+    own = {"storage_url": f"s3://vitrine/{tmp_path.name}", "public_storage_url": public}
+    app = create_app(settings.model_copy(update=own))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        ticket = client.post("/datasets/uploads").json()
+        assert ticket["url"].startswith(f"{public}/vitrine/{tmp_path.name}/uploads/")
+        signature = httpx.URL(ticket["url"]).params["X-Amz-Signature"]
+        assert signature == presigned_signature("PUT", ticket["url"], monkeypatch)
+        upload = send(client, SAMPLE_ARCHIVE.read_bytes())
+        assert list(bucket.keys("uploads")) == [key_of(upload)]
+        assert complete(client, upload).status_code == 201
+    disconnect(app)
+
+
+def test_there_are_no_direct_uploads_where_clients_cannot_reach_the_store(
+    bucket: Storage,  # noqa: ARG001 - it points obstore to the server
+    settings: Settings,
+    tmp_path: Path,
+) -> None:
+    own = {"storage_url": f"s3://vitrine/{tmp_path.name}", "public_storage_url": "none"}
+    app = create_app(settings.model_copy(update=own))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        assert_problem(client.post("/datasets/uploads"), 409, "no_direct_uploads")
+    disconnect(app)
 
 
 def test_what_is_handed_out_ends_within_the_hour(cloud: TestClient) -> None:

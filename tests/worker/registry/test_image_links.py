@@ -7,6 +7,7 @@ from datetime import timedelta
 import httpx
 import pytest
 
+from tests.aws_signature import presigned_signature
 from worker.registry.image_links import SECRET, ImageLinks, LinkRefused
 from worker.schemas.jobs import new_id, now
 from worker.storage import Storage
@@ -63,3 +64,29 @@ def test_foreign_folders_are_not_swept(storage: Storage) -> None:
         storage.put(key, b"foreign")
     ImageLinks(storage, 0).sweep()
     assert len(list(storage.keys("generated"))) == 2
+
+
+def test_a_link_leads_to_where_clients_reach_the_store(
+    s3_environment: dict[str, str], links: ImageLinks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = s3_environment["AWS_ENDPOINT"].rpartition(":")[2]
+    storage = Storage.open("s3://vitrine/links", f"http://localhost:{port}/")  # inside: 127.0.0.1
+    url = ImageLinks(storage, 600).put(new_id("gen"), "00.png", b"an image")
+    assert url.startswith(f"http://localhost:{port}/vitrine/links/generated/")
+    assert httpx.get(url).content == b"an image"
+    # S3 checks the signature, which covers the host; moto does not.
+    signature = httpx.URL(url).params["X-Amz-Signature"]
+    assert signature == presigned_signature("GET", url, monkeypatch)
+    inner = url.replace("localhost", "127.0.0.1")
+    assert signature != presigned_signature("GET", inner, monkeypatch)
+    assert links.storage.sizes("generated")  # the objects themselves take the inner way
+
+
+def test_links_lead_to_the_service_where_clients_cannot_reach_the_store(links: ImageLinks) -> None:
+    assert links.storage.sign("GET", "generated/x", timedelta(seconds=60)).url
+    hidden = ImageLinks(Storage.open("s3://vitrine/links", "none"), 600)
+    group = new_id("gen")
+    link = httpx.URL(hidden.put(group, "00.png", b"an image"))
+    assert link.path == f"/images/{group}/00.png"
+    expires, signature = int(link.params["expires"]), link.params["signature"]
+    assert hidden.read(group, "00.png", expires, signature) == b"an image"

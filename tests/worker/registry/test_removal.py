@@ -296,3 +296,15 @@ def test_a_shipped_model_s_alias_that_was_deleted_is_not_set_again(registry: Reg
     registry.delete_alias("clothing", "production")
     register_models(registry)
     assert registry.aliases("clothing") == {}
+
+
+def test_a_damaged_deletion_stops_neither_a_start_nor_a_loop(
+    registry: Registry, jobs: JobQueue
+) -> None:
+    register_models(registry)
+    registry.storage.put("models/clothing/deletions/model/000001.json", b"{")
+    registry.removals.finish_all()
+    register_models(registry)
+    registry.register(version(b"own", name="clothing"))
+    reconcile_in_turn(jobs)
+    assert len(registry.versions("clothing")) == 2
