@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from app import docs, error_handlers
 from app.allowed_methods import routes_of
 from app.background.ledger_loops import maintain_ledger, reconcile
+from app.background.leftovers import sweep
 from app.background.loops import Loop
 from app.generation.engine_cache import forget_deleted
 from app.middleware.access_log import AccessLog
@@ -127,6 +128,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
             "reconciler": partial(reconcile, services.queue),
             "maintenance": partial(maintain_ledger, services.queue, stopping),
             "webhooks": services.webhooks.run,
+            "leftovers": partial(sweep, services.queue),
             "engines": partial(forget_deleted, services.sampler.engines),
         }
         for name, loop in loops.items():

@@ -27,6 +27,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from worker.damage import damaged_objects
+from worker.datasets.leftovers import swept_leftovers
 from worker.ledger.job_counters import BOUNDS_S, JobCounters
 from worker.queue.queue_stats import QueueStats
 
@@ -74,6 +75,7 @@ class Metrics:
         failures = "Background loops that failed by a fault and were started again."
         self.loop_failures = _counter("background_loop_failures", failures, ["loop"], registry)
         registry.register(damaged_objects)
+        registry.register(swept_leftovers)
         self._models: set[str] = set()
         self._series = cache(self._series_of)
 

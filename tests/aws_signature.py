@@ -19,3 +19,12 @@ def presigned_signature(method: str, url: str, patch: pytest.MonkeyPatch) -> str
         Credentials("tests", "tests"), "s3", "us-east-1", int(query["X-Amz-Expires"][0])
     ).add_auth(request)
     return parse_qs(urlsplit(str(request.url)).query)["X-Amz-Signature"][0]
+
+
+def request_signature(method: str, url: str, stamp: str, patch: pytest.MonkeyPatch) -> str:
+    """The `Authorization` header that a request without a body should have."""
+    made = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ")
+    patch.setattr(botocore.auth, "get_current_datetime", lambda: made)
+    request = AWSRequest(method, url, data=b"")
+    botocore.auth.S3SigV4Auth(Credentials("tests", "tests"), "s3", "us-east-1").add_auth(request)
+    return str(request.headers["Authorization"])

@@ -10,12 +10,15 @@ import re
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO
 
 NAME = re.compile(r"[A-Za-z0-9._@-]+")
+UNFINISHED = re.compile(r"[A-Za-z0-9._@-]+#[0-9a-f]{16}")
 COPY_BYTES = 2**20
 
 
@@ -38,6 +41,19 @@ def write(target: Path, data: bytes | Path | BinaryIO, *, create: bool) -> None:
     finally:
         unfinished.unlink(missing_ok=True)
     _sync_folder(target.parent)
+
+
+def sweep_unfinished(root: Path, age: timedelta) -> int:
+    """Remove the files of writes that got nothing for longer than `age`; returns their number."""
+    limit, removed = time.time() - age.total_seconds(), 0
+    for folder, _, names in os.walk(root):
+        for name in filter(UNFINISHED.fullmatch, names):
+            path = Path(folder, name)
+            with suppress(FileNotFoundError):  # it was finished meanwhile
+                if path.stat().st_mtime < limit:
+                    path.unlink()
+                    removed += 1
+    return removed
 
 
 def sizes(root: Path, prefix: str) -> Iterator[tuple[str, int]]:

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import BinaryIO, Literal
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
-from obstore.store import AzureStore, LocalStore, MemoryStore, ObjectStore
+from obstore.store import LocalStore, MemoryStore, ObjectStore
 
 from worker import folder_files
-from worker.cloud.stores import CLOUDS, CloudStore, open_signer, open_store
+from worker.cloud.stores import CLOUDS, Cloud, SignedRequest, open_cloud, presign
 
 KEY = re.compile(r"^[A-Za-z0-9._@-]+(/[A-Za-z0-9._@-]+)*$")
 MAX_KEY = 512
@@ -46,25 +46,15 @@ class CannotSign(StorageError):
     """The store supports no presigned URLs, or clients cannot reach it."""
 
 
-class SignedRequest(NamedTuple):
-    """A presigned URL that reads or stores one object, and the headers that the request needs."""
-
-    url: str
-    headers: dict[str, str]
-
-
 class Storage:
     """Bytes by key. Every write is atomic: an object is stored completely or not at all."""
 
     def __init__(
-        self,
-        store: ObjectStore,
-        folder: Path | None = None,
-        signer: CloudStore | None = None,
+        self, store: ObjectStore, folder: Path | None = None, cloud: Cloud | None = None
     ) -> None:
         self._store = store
         self._folder = folder  # of a file:// store, whose files are written and listed directly
-        self._signer = signer
+        self._cloud = cloud
         self.damaged: set[str] = set()  # keys that `worker.damage` has reported
 
     @classmethod
@@ -72,7 +62,7 @@ class Storage:
         """The store at `file:///folder`, `memory://`, `s3://bucket/prefix`, `gs://` or `az://`.
 
         The folder of a file:// URL is used literally, without percent-decoding. `public_url` is for
-        presigned URLs: see `open_signer`.
+        presigned URLs: see `open_cloud`.
 
         Raises:
             StorageError: the URL has another form, or the store cannot be opened.
@@ -87,8 +77,8 @@ class Storage:
                 # Without automatic_cleanup, which removes folders that another thread writes to.
                 return cls(LocalStore(place, mkdir=True), Path(place))
             if scheme in CLOUDS:
-                store = open_store(url)
-                return cls(store, signer=open_signer(url, store, public_url))
+                cloud = open_cloud(url, public_url)
+                return cls(cloud.store, cloud=cloud)
         raise StorageError("a storage URL starts with file://, memory://, s3://, gs:// or az://")
 
     def put(self, key: str, data: bytes | Path | BinaryIO, media_type: str | None = None) -> None:
@@ -211,12 +201,18 @@ class Storage:
         Raises:
             CannotSign: the store is a folder or memory, or clients cannot reach it.
         """
-        if self._signer is None:
+        if self._cloud is None or self._cloud.signer is None:
             raise CannotSign("this object store has no addresses to sign")
         with _translated("sign"):
-            url = obstore.sign(self._signer, method, _checked(key), valid)
-        azure = isinstance(self._store, AzureStore) and method == "PUT"
-        return SignedRequest(url, {"x-ms-blob-type": "BlockBlob"} if azure else {})
+            return presign(self._cloud.signer, method, _checked(key), valid)
+
+    def sweep_unfinished(self, age: timedelta) -> int:
+        """Remove what writes have left that were killed longer ago; returns their number."""
+        with _translated("sweep"):
+            if self._folder is not None:
+                return folder_files.sweep_unfinished(self._folder, age)
+            multipart = self._cloud and self._cloud.multipart
+            return multipart.abort_older(age) if multipart else 0
 
 
 def _pieces(result: "obstore.GetResult") -> Iterator[bytes]:

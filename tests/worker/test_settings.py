@@ -79,6 +79,21 @@ def test_a_complaint_shows_no_password(environment: pytest.MonkeyPatch) -> None:
     assert "secret" not in complaint()
 
 
+def test_a_public_address_of_the_store_is_an_address_of_an_s3_store(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    environment.setenv("VITRINE_REDIS_URL", "redis://somewhere")
+    environment.setenv("VITRINE_STORAGE_URL", "gs://bucket")
+    for address in ("https://objects.example.com", "objects.example.com", "https://a.b/path"):
+        environment.setenv("VITRINE_PUBLIC_STORAGE_URL", address)
+        assert "VITRINE_PUBLIC_STORAGE_URL" in complaint()
+    environment.setenv("VITRINE_PUBLIC_STORAGE_URL", "none")
+    assert Settings().public_storage_url == "none"
+    environment.setenv("VITRINE_STORAGE_URL", "s3://bucket")
+    environment.setenv("VITRINE_PUBLIC_STORAGE_URL", "https://objects.example.com:8333/")
+    assert Settings().public_storage_url == "https://objects.example.com:8333/"
+
+
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Settings().port = 1  # type: ignore[misc] # the point

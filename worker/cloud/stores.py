@@ -4,9 +4,14 @@ A presigned URL names a host, and S3's signature covers it. Where clients reach 
 name than this service does, URLs are signed for that name.
 """
 
+import os
 from datetime import timedelta
+from typing import Literal, NamedTuple
 
+import obstore
 from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store, from_url
+
+from worker.cloud.multipart import MultipartUploads
 
 CLOUDS = ("s3", "gs", "az")
 NOT_PUBLIC = "none"  # in place of a public URL: clients cannot reach the store
@@ -23,20 +28,44 @@ CLIENT = {
 CloudStore = S3Store | GCSStore | AzureStore
 
 
-def open_store(url: str, **options: str) -> ObjectStore:
-    """The store at an `s3://`, `gs://` or `az://` URL; raises obstore's errors."""
-    store: ObjectStore = from_url(url, retry_config=RETRY, client_options=CLIENT, **options)  # type: ignore[call-overload] # one option set for three clouds
-    return store
+class SignedRequest(NamedTuple):
+    """A presigned URL that reads or stores one object, and the headers that the request needs."""
+
+    url: str
+    headers: dict[str, str]
 
 
-def open_signer(url: str, store: ObjectStore, public_url: str | None) -> CloudStore | None:
-    """The store that signs URLs for clients; None where they cannot reach it.
+class Cloud(NamedTuple):
+    """One cloud store, and what only clouds have."""
+
+    store: ObjectStore
+    signer: CloudStore | None  # presigns URLs; None where clients cannot reach the store
+    multipart: MultipartUploads | None  # None where they cannot be listed
+
+
+def open_cloud(url: str, public_url: str | None) -> Cloud:
+    """The store at an `s3://`, `gs://` or `az://` URL; raises obstore's errors.
 
     `public_url` is the address by which clients reach an S3 store, `none`, or None for that of the
     store itself.
     """
-    if public_url == NOT_PUBLIC:
-        return None
-    signer = store if public_url is None else open_store(url, endpoint=public_url.rstrip("/"))
-    assert isinstance(signer, CloudStore)
-    return signer
+    store = signer = _open(url)
+    if public_url not in (None, NOT_PUBLIC):
+        signer = _open(url, endpoint=public_url.rstrip("/"))
+    multipart = MultipartUploads.open(url, os.environ)
+    return Cloud(store, None if public_url == NOT_PUBLIC else signer, multipart)
+
+
+def _open(url: str, **options: str) -> CloudStore:
+    store = from_url(url, retry_config=RETRY, client_options=CLIENT, **options)  # type: ignore[call-overload] # one option set for three clouds
+    assert isinstance(store, CloudStore)
+    return store
+
+
+def presign(
+    signer: CloudStore, method: Literal["GET", "PUT"], key: str, valid: timedelta
+) -> SignedRequest:
+    """A request that reads (GET) or stores (PUT) an object for the time `valid`."""
+    azure = isinstance(signer, AzureStore) and method == "PUT"
+    headers = {"x-ms-blob-type": "BlockBlob"} if azure else {}
+    return SignedRequest(obstore.sign(signer, method, key, valid), headers)

@@ -53,9 +53,12 @@ def key_of(upload_id: str) -> str:
     return f"{FOLDER}/{upload_id}"
 
 
-def forget_abandoned(storage: Storage) -> None:
-    """Delete uploads that were not completed within a day."""
+def forget_abandoned(storage: Storage) -> int:
+    """Delete uploads that were not completed within a day; returns their number."""
+    forgotten = 0
     for key in storage.keys(FOLDER):
         upload_id = key.removeprefix(f"{FOLDER}/")
         if is_id("up", upload_id) and now() - made_at(upload_id) > KEPT:
             storage.delete(key)
+            forgotten += 1
+    return forgotten

@@ -7,7 +7,6 @@ ledger's compare-and-set lets only one of them move a job.
 import logging
 from collections.abc import Sequence
 
-from worker.datasets.direct_uploads import forget_abandoned
 from worker.ledger.artifacts import SCRATCH
 from worker.ledger.idempotency import forget_old
 from worker.ledger.ledger import Ledger
@@ -32,7 +31,6 @@ def reconcile_in_turn(jobs: JobQueue) -> None:
     if jobs.leases.take_turn("forget", FORGET_EVERY_S):
         forget_old(jobs.ledger.storage)
         ImageLinks(jobs.ledger.storage, jobs.settings.link_ttl_s).sweep()
-        forget_abandoned(jobs.ledger.storage)
         Registry(jobs.ledger.storage).removals.finish_all()
         sweep(jobs.ledger.records)
 

@@ -71,4 +71,5 @@ class Synonyms:
 
 
 def synonyms_key(name: str) -> str:
+    """The object that holds a model's synonyms."""
     return f"models/{name}/synonyms.json"
