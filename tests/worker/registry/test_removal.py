@@ -14,7 +14,7 @@ from worker.queue.queue import JobQueue
 from worker.queue.reconciler import reconcile_in_turn
 from worker.registry.aliases import AliasChanged, NothingToRollBack
 from worker.registry.bundled_models import register_models
-from worker.registry.deletions import Deletions
+from worker.registry.deletions import Deletion, Deletions
 from worker.registry.registry import ModelNotFound, Registry
 from worker.registry.removal import ModelInUse, VersionInUse
 from worker.schemas.requests import GenerateJob, JobRequest, TrainJob
@@ -147,6 +147,24 @@ def test_a_job_submitted_while_a_model_is_being_deleted_refuses_that(shoes: Regi
     assert not deletions.decide(begun, "done")
     assert not shoes.removals.finish("shoes")
     assert shoes.resolve("shoes").version == 2
+
+
+def test_a_job_submitted_just_before_a_deletion_begins_is_seen(
+    shoes: Registry, jobs: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = Deletions.begin
+
+    def late(deletions: Deletions, deletion: Deletion | None = None) -> int:
+        submit(jobs, shoes, 1)
+        return begin(deletions, deletion)
+
+    monkeypatch.setattr(Deletions, "begin", late)
+    with pytest.raises(ModelInUse, match="generates with"):
+        shoes.delete_model("shoes")
+    with pytest.raises(VersionInUse):
+        shoes.delete("shoes", 1)
+    shoes.keep("shoes", 1)
+    assert shoes.cards.existing("shoes") == {1, 2}
 
 
 def test_what_is_taken_into_use_after_a_model_was_deleted_is_told(shoes: Registry) -> None:
