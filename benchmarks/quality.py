@@ -38,10 +38,10 @@ from models.evaluation.evaluation import (
     EvaluationSet,
     evaluate_images,
     extract_features,
-    generate_matching,
     some_training_photos,
 )
 from models.evaluation.feature_extractor import digest, fit_extractor
+from models.evaluation.generation import generate_matching
 from models.networks.gan import GanConfig
 from models.progress import run
 from models.training.presets import preset_config, preset_recipe

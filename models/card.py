@@ -18,15 +18,22 @@ SHEET_TILE = 64  # px
 FIRST_SEED = 1_000  # fixed, so that the sample sheets of one training can be compared
 
 
-def sample_sheet(generator: Generator, categories: tuple[str, ...]) -> bytes:
-    """PNG of samples from fixed seeds, one row for each of the first `SHEET_ROWS` categories."""
+def sample_sheet(
+    generator: Generator, categories: tuple[str, ...], state: TrainState | None = None
+) -> bytes:
+    """PNG of samples from fixed seeds, one row for each of the first `SHEET_ROWS` categories.
+
+    It is headed by how far the training `state` is.
+    """
     seeds = range(FIRST_SEED, FIRST_SEED + SHEET_COLUMNS)
     rows = [
         list(sample(generator, seeds, [label] * SHEET_COLUMNS))
         for label in range(min(len(categories), SHEET_ROWS))
     ]
     tile = max(SHEET_TILE, generator.config.resolution)
-    return encode(contact_sheet(rows, categories[:SHEET_ROWS], tile=tile), "png")
+    headings = [(0, f"step {state.step:,}, {state.images:,} images seen")] if state else ()
+    sheet = contact_sheet(rows, categories[:SHEET_ROWS], tile=tile, headings=headings)
+    return encode(sheet, "png")
 
 
 def describe_model(

@@ -22,10 +22,10 @@ from models.evaluation.evaluation import (
     EvaluationSet,
     evaluate,
     extract_features,
-    generate_matching,
     some_training_photos,
 )
 from models.evaluation.feature_extractor import fit_extractor
+from models.evaluation.generation import generate_matching
 from models.evaluation.inception import inception_features, load_inception
 from models.evaluation.metrics import (
     frechet_distance,

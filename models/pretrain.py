@@ -105,8 +105,7 @@ def fit(
             metrics |= quick_metrics(state.ema, few)
         numbers = " ".join(f"{name}={value:.3f}" for name, value in metrics.items())
         logger.info("%5.1f%% images=%d %s", 100 * progress.fraction, progress.images, numbers)
-        place = {"step": progress.step, "seconds": progress.seconds, "images": progress.images}
-        lines.append(place | metrics)
+        lines.append(training_log.line_of(progress) | metrics)
         if state_file is not None and log is not None and state.is_finite():
             _replace(log, training_log.dump(lines))
             _replace(state_file, save_state(state))
@@ -129,7 +128,7 @@ def write(
     card = describe_model(state, categories, data, asdict(report))
     card["weights_sha256"] = hashlib.sha256(weights).hexdigest()
     (output / "model.safetensors").write_bytes(weights)
-    (output / "samples.png").write_bytes(sample_sheet(served, categories))
+    (output / "samples.png").write_bytes(sample_sheet(served, categories, state))
     (output / "neighbours.png").write_bytes(sheet)
     (output / "metrics.jsonl").write_bytes(training_log.dump(lines))
     (output / "card.json").write_text(json.dumps(card, indent=2) + "\n")

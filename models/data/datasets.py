@@ -3,9 +3,10 @@
 Shapes: N images, C channels (1 grey, 3 sRGB), R resolution in pixels.
 """
 
+import math
 import zipfile
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO
 
 import numpy as np
@@ -70,6 +71,15 @@ class Dataset:
         if images is None or count < total:
             raise ValueError(f"{total} images expected; got {count}")
         return cls(images=torch.from_numpy(images), labels=labels, categories=tuple(categories))
+
+    def select(self, chosen: Tensor) -> "Dataset":
+        """The photos at these indices, or where a mask holds."""
+        return replace(self, images=self.images[chosen], labels=self.labels[chosen])
+
+    def spaced(self, most: float) -> Tensor:
+        """Indices of at most `most` photos, spaced evenly over the categories."""
+        step = math.ceil(len(self.labels) / most)
+        return self.labels.argsort(stable=True)[::step].sort().values
 
 
 def read_images(

@@ -9,7 +9,7 @@ Shapes: N images, C channels, R resolution in pixels.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -56,8 +56,4 @@ def split(dataset: Dataset, holdout: Holdout = REPORTED) -> tuple[Dataset, Datas
     for group, size in zip(groups, sizes, strict=True):
         digests = {index: hashlib.sha256(pixels[index].tobytes()).digest() for index in group}
         chosen[sorted(group, key=digests.__getitem__)[:size]] = True
-    return _select(dataset, ~chosen), _select(dataset, chosen)
-
-
-def _select(dataset: Dataset, chosen: torch.Tensor) -> Dataset:
-    return replace(dataset, images=dataset.images[chosen], labels=dataset.labels[chosen])
+    return dataset.select(~chosen), dataset.select(chosen)

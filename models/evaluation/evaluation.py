@@ -11,13 +11,24 @@ Long computations are progress generators; see `models.progress`.
 Shapes: N images, C channels, R resolution in pixels, D features.
 """
 
+import math
+import time
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from models.data.datasets import Dataset
-from models.evaluation.feature_extractor import digest, fit_steps
+from models.evaluation.classification_accuracy import classification_accuracy
+from models.evaluation.feature_extractor import digest
+from models.evaluation.generation import (
+    FEWEST_IMAGES,
+    FIRST_SEED,
+    generate_matching,
+    generate_steps,
+    generation_speed,
+    images_within,
+)
 from models.evaluation.memorisation import Memorisation, memorisation, neighbour_sheet
 from models.evaluation.metrics import (
     Estimate,
@@ -27,23 +38,21 @@ from models.evaluation.metrics import (
     kernel_distance,
     overlap,
 )
-from models.inference.sample import sample_batch
 from models.networks.classifier import (
     Classifier,
-    ClassifierConfig,
     accuracy,
     features_of,
+    seconds_per_step,
 )
 from models.networks.gan import Generator
-from models.progress import Steps, run, scaled
+from models.progress import Steps, scaled
 
-# Far above the seeds that users choose, so that no scored image was viewed before.
-FIRST_SEED = 2**40
 QUICK_SEED = 2**41  # used during training, so that the final metrics come from other images
 QUICK_PHOTOS = 1000  # photos at most, for the metrics during a training
 COLLAPSED = 0.5  # of the photos' diversity; below it, a generator counts as collapsed
 FEATURE_BATCH = 2000  # photos between two progress reports
-GENERATION_BATCH = 250  # images; a large generator takes seconds for them on a CPU
+HELD_OUT_SHARE = 0.3  # of a limited time, for the images that are compared with held-out photos
+SECONDS_PER_PAIR = 5e-8  # of images that the metrics compare, on two CPU cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,19 +81,18 @@ class EvaluationSet:
     training_features: Tensor  # (N, D)
     features: Tensor  # of the held-out photos, (N, D)
 
-    def subsample(self) -> "EvaluationSet":
-        """This set with at most `QUICK_PHOTOS` held-out photos, evenly spaced."""
-        step = -(-len(self.held_out.labels) // QUICK_PHOTOS)
-        images, labels = self.held_out.images[::step], self.held_out.labels[::step]
-        held_out = replace(self.held_out, images=images, labels=labels)
-        return replace(self, held_out=held_out, features=self.features[::step])
+    def subsample(self, most: float = QUICK_PHOTOS) -> "EvaluationSet":
+        """This set with at most `most` held-out photos."""
+        chosen = self.held_out.spaced(most)
+        held_out = self.held_out.select(chosen)
+        return replace(self, held_out=held_out, features=self.features[chosen])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """All evaluation results of a model; two reports compare only if their `protocol` is equal."""
 
-    protocol: dict[str, str | int]
+    protocol: dict[str, str | int | float]
     model: Evaluation
     floor: Evaluation | None  # None where there are fewer training than held-out photos
     memorisation: Memorisation
@@ -138,8 +146,17 @@ def _compare(photos: EvaluationSet, images: Tensor, fake: Tensor, labels: Tensor
     )
 
 
-def evaluate(generator: Generator, photos: EvaluationSet) -> Steps[tuple[Report, bytes]]:
-    """The report of a model and its floor, and a PNG sheet of the nearest training photos."""
+def evaluate(
+    generator: Generator, photos: EvaluationSet, seconds: float = math.inf
+) -> Steps[tuple[Report, bytes]]:
+    """The report of a model and its floor, and a PNG sheet of the nearest training photos.
+
+    Where `seconds` are too few, fewer images are compared, and CAS is that of a CNN that has seen
+    fewer images; the report's protocol has the numbers.
+    """
+    until = time.monotonic() + seconds
+    most = images_within(generator, HELD_OUT_SHARE * seconds)
+    photos = photos.subsample(max(FEWEST_IMAGES, most))
     held_out, training = photos.held_out, photos.training
     fakes = yield from scaled(generate_steps(generator, held_out), 0.0, 0.1)
     fake_features = features_of(photos.extractor, fakes)
@@ -151,14 +168,19 @@ def evaluate(generator: Generator, photos: EvaluationSet) -> Steps[tuple[Report,
     sheet = neighbour_sheet(training.images, photos.training_features, fakes, fake_features)
     yield 0.4
     config = photos.extractor.config
-    cas = yield from scaled(classification_accuracy_score(generator, photos, config), 0.4)
+    left_s = until - time.monotonic()
+    fitting = classification_accuracy(generator, training, held_out, config, left_s)
+    cas = yield from scaled(fitting, 0.4)
     report = Report(
         protocol={
             "extractor": "cnn",
             "extractor_sha256": digest(photos.extractor),
+            "extractor_epochs": config.epochs,
             "features": config.features,
             "held_out_images": len(held_out.labels),
             "training_images": len(training.labels),
+            "cas_images": cas.images,
+            "cas_epochs": cas.epochs,
             "first_seed": FIRST_SEED,
             "images": "uint8 of the EMA weights, full z, nothing selected or enhanced",
         },
@@ -166,9 +188,21 @@ def evaluate(generator: Generator, photos: EvaluationSet) -> Steps[tuple[Report,
         floor=floor,
         memorisation=repeats,
         extractor_accuracy=accuracy(photos.extractor, held_out.images, held_out.labels),
-        cas=cas,
+        cas=cas.score,
     )
     return report, sheet
+
+
+def evaluation_seconds(generator: Generator, photos: EvaluationSet) -> float:
+    """Expected duration of `evaluate` without a limit, on this machine."""
+    held_out, training = len(photos.held_out.labels), len(photos.training.labels)
+    config = photos.extractor.config
+    steps = config.epochs * training / min(config.batch_size, training)
+    return (
+        (held_out + training) / generation_speed(generator)
+        + steps * seconds_per_step(photos.extractor, photos.training)
+        + SECONDS_PER_PAIR * held_out * (held_out + training)
+    )
 
 
 def quick_metrics(generator: Generator, photos: EvaluationSet) -> dict[str, float]:
@@ -192,7 +226,7 @@ def some_training_photos(photos: EvaluationSet) -> Dataset:
     """A random subset of the training photos, as many as are held out, or all if fewer."""
     training, count = photos.training, len(photos.held_out.labels)
     drawn = torch.randperm(len(training.labels), generator=torch.Generator().manual_seed(0))[:count]
-    return replace(training, images=training.images[drawn], labels=training.labels[drawn])
+    return training.select(drawn)
 
 
 def _floor(photos: EvaluationSet) -> Evaluation | None:
@@ -201,38 +235,3 @@ def _floor(photos: EvaluationSet) -> Evaluation | None:
     if len(drawn.labels) < len(photos.held_out.labels):
         return None
     return evaluate_images(photos, drawn.images, drawn.labels)
-
-
-def generate_steps(
-    generator: Generator, dataset: Dataset, first_seed: int = FIRST_SEED
-) -> Steps[Tensor]:
-    """Generate one image (N, C, R, R) for each photo of `dataset`, of the same category."""
-    labels, parts = dataset.labels, []
-    for start in range(0, len(labels), GENERATION_BATCH):
-        yield start / len(labels)
-        chosen = labels[start : start + GENERATION_BATCH].tolist()
-        first = first_seed + start
-        parts.append(sample_batch(generator, range(first, first + len(chosen)), chosen))
-    return torch.cat(parts)
-
-
-def generate_matching(
-    generator: Generator, dataset: Dataset, first_seed: int = FIRST_SEED
-) -> Tensor:
-    """`generate_steps`, run to its end."""
-    return run(generate_steps(generator, dataset, first_seed))
-
-
-def classification_accuracy_score(
-    generator: Generator, photos: EvaluationSet, config: ClassifierConfig
-) -> Steps[float]:
-    """CAS: accuracy on the held-out photos of a classifier fitted on generated images alone.
-
-    Paper: "Classification Accuracy Score for Conditional Generative Models" - Ravuri and Vinyals,
-    2019 (https://arxiv.org/abs/1905.10887). It is fitted on one image for each training photo.
-    """
-    first_seed = FIRST_SEED + 2**30
-    images = yield from scaled(generate_steps(generator, photos.training, first_seed), 0.0, 0.5)
-    shown = replace(photos.training, images=images)
-    network = yield from scaled(fit_steps(Classifier(config), shown), 0.5)
-    return accuracy(network, photos.held_out.images, photos.held_out.labels)

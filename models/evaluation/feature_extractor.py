@@ -17,8 +17,13 @@ FIT_IMAGES = 180_000  # shown to the CNN, in at most MOST_EPOCHS
 MOST_EPOCHS = 30
 
 
-def fit_extractor(training: Dataset, held_out_count: int, seed: int = 0) -> Steps[Classifier]:
-    """Fit the CNN whose features compare `held_out_count` photos with as many images."""
+def fit_extractor(
+    training: Dataset, held_out_count: int, seed: int = 0, seconds: float = math.inf
+) -> Steps[Classifier]:
+    """Fit the CNN whose features compare `held_out_count` photos with as many images.
+
+    It is fitted for fewer epochs where more do not fit into `seconds`.
+    """
     if held_out_count < FEWEST_HELD_OUT:
         raise ValueError(f"{FEWEST_HELD_OUT} held-out photos are needed; got {held_out_count}")
     epochs = math.ceil(FIT_IMAGES / len(training.labels))
@@ -34,12 +39,14 @@ def fit_extractor(training: Dataset, held_out_count: int, seed: int = 0) -> Step
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Classifier(config)
-    return (yield from fit_steps(network, training))
+    return (yield from fit_steps(network, training, seconds))
 
 
-def fit_steps(network: Classifier, dataset: Dataset) -> Steps[Classifier]:
+def fit_steps(
+    network: Classifier, dataset: Dataset, seconds: float = math.inf
+) -> Steps[Classifier]:
     """`classifier.fit` as a progress generator; returns the network."""
-    for progress in fit(network, dataset):
+    for progress in fit(network, dataset, seconds):
         yield progress.fraction
     return network
 

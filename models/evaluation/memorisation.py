@@ -23,6 +23,7 @@ from models.imaging.encoding import encode
 SUSPICIOUS = 0.5  # of the held-out photos' authenticity; below, the model is flagged
 ROWS = 10  # of the closest images, and as many of others
 NEIGHBOURS_SHOWN = 4
+HEADINGS = ((0, "generated"), (1, "nearest photos"))
 TILE = 64  # px
 
 
@@ -71,7 +72,8 @@ def neighbour_sheet(
             found = gaps.topk(count, largest=False).indices.tolist()
             rows.append([_pixels(images[index]), *(_pixels(photos[other]) for other in found)])
             names.append(f"{kind} {number}")
-    return encode(contact_sheet(rows, names, tile=max(TILE, images.shape[2])), "png")
+    tile = max(TILE, images.shape[2])
+    return encode(contact_sheet(rows, names, tile=tile, headings=HEADINGS), "png")
 
 
 def _pixels(image: Tensor) -> NDArray[np.uint8]:

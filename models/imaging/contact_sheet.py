@@ -19,11 +19,16 @@ JOINERS = "\u200c\u200d"  # invisible; they shape Persian and Indian words
 
 
 def contact_sheet(
-    rows: Sequence[Sequence[Pixels]], labels: Sequence[str] | None, *, tile: int
+    rows: Sequence[Sequence[Pixels]],
+    labels: Sequence[str] | None,
+    *,
+    tile: int,
+    headings: Sequence[tuple[int, str]] = (),
 ) -> Pixels:
     """Rows of (R, R, C) images as one (H, W, 3) picture, with labels on the left if given.
 
-    Tiles are `tile` pixels square, whatever the images' own resolution.
+    Tiles are `tile` pixels square, whatever the images' own resolution. A heading stands above the
+    first of its columns, in the order of columns.
     """
     if not any(rows):
         raise ValueError("a contact sheet needs at least one image")
@@ -36,10 +41,16 @@ def contact_sheet(
     indent = max((round(font.getlength(text)) + 3 * gap for text in texts), default=0)
     columns = max(len(row) for row in rows)
     width, height = (2 * gap + n * (tile + gap) - gap for n in (columns, len(rows)))
-    sheet = Image.new("RGB", (indent + width, height), PAPER)
+    above = round(font.size) + gap if headings else 0
+    sheet = Image.new("RGB", (indent + width, above + height), PAPER)
     draw = ImageDraw.Draw(sheet)
+    ends = [*(column for column, _ in headings[1:]), columns]
+    for (column, heading), end in zip(headings, ends, strict=True) if headings else ():
+        text = _ellipsise(heading, font, (end - column) * (tile + gap) - gap)
+        place = (indent + gap + column * (tile + gap), gap + above / 2)
+        draw.text(place, text, fill=INK, font=font, anchor="lm")
     for y, row in enumerate(rows):
-        top = gap + y * (tile + gap)
+        top = above + gap + y * (tile + gap)
         if texts:
             place = (indent - gap, top + tile / 2)
             draw.text(place, texts[y], fill=INK, font=font, anchor="rm")

@@ -7,8 +7,12 @@ Shapes: N batch, K categories, C image channels, R resolution in pixels, D featu
 Images are float32 in [-1, 1], laid out (N, C, R, R); labels are int64 (N,).
 """
 
+import copy
+import math
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +23,8 @@ from models.networks.layers import best_device, has_fast_bf16, mixed_precision
 from models.networks.pixel_range import to_float
 
 POOLED = 4  # side of the last feature map, in pixels
+WARM_UP_STEPS, TIMED_STEPS = 1, 3  # of a copy, to measure how long a step takes
+TIME_SHARE = 0.8  # of the time that the planned steps may take: other load slows the rest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +38,7 @@ class ClassifierConfig:
     features: int = 256
     l1: float = 0.0  # weight of the sum of absolute weights
     l2: float = 1e-4  # weight of half the sum of squared weights
-    epochs: int = 3
+    epochs: float = 3  # need not be whole
     batch_size: int = 128
     lr: float = 1e-3
     seed: int = 0
@@ -98,35 +104,67 @@ def weight_penalty(network: nn.Module, l1: float, l2: float) -> Tensor:
     return l1 * absolute + 0.5 * l2 * squared
 
 
-def fit(network: Classifier, dataset: Dataset) -> Iterator[FitProgress]:
-    """Fit in place on uint8 images, yielding after each batch; leaves the network in eval mode."""
+def fit(network: Classifier, dataset: Dataset, seconds: float = math.inf) -> Iterator[FitProgress]:
+    """Fit in place on uint8 images, yielding after each batch; leaves the network in eval mode.
+
+    Where `seconds` are too few for the configured epochs, the learning rate's schedule is made
+    shorter; `network.config.epochs` then tells what was done.
+    """
+    until = time.monotonic() + seconds
+    config = network.config
+    batches = len(dataset.labels) // min(config.batch_size, len(dataset.labels))
+    total = max(1, round(config.epochs * batches))
+    if seconds < math.inf:
+        total = max(1, min(total, int(TIME_SHARE * seconds / seconds_per_step(network, dataset))))
+    step = 0
+    for step, loss in enumerate(_steps(network, dataset, total), start=1):
+        yield FitProgress(step / total, loss)
+        if time.monotonic() > until:
+            break
+    if step < round(config.epochs * batches):
+        network.config = replace(config, epochs=round(step / batches, 3))
+    network.eval()
+
+
+def seconds_per_step(network: Classifier, dataset: Dataset) -> float:
+    """How long one step of `fit` takes on this machine, measured with a copy of the network."""
+    steps = _steps(copy.deepcopy(network), dataset, WARM_UP_STEPS + TIMED_STEPS)
+    for loss in islice(steps, WARM_UP_STEPS):
+        float(loss)  # waits for the device
+    began = time.perf_counter()
+    for loss in steps:
+        float(loss)
+    return (time.perf_counter() - began) / TIMED_STEPS
+
+
+def _steps(network: Classifier, dataset: Dataset, total: int) -> Iterator[Tensor]:
+    """`total` optimiser steps, their learning rate scheduled over all; yields each loss."""
     config, device = network.config, best_device()
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's annotations lack it
     optimizer = torch.optim.Adam(network.parameters(), lr=config.lr, fused=True)
-    batch_size = min(config.batch_size, len(dataset.labels))
-    batches = len(dataset.labels) // batch_size
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.lr * 3, max(config.epochs * batches, 2)
-    )
-    random = torch.Generator().manual_seed(config.seed)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr * 3, max(total, 2))
     bf16 = has_fast_bf16(device)
     network.train()
-    for epoch in range(config.epochs):
-        order = torch.randperm(len(dataset.labels), generator=random)
+    for indices in islice(_batches(len(dataset.labels), config), total):
+        images = to_float(dataset.images[indices])
+        images = images.to(device, memory_format=torch.channels_last)
+        with mixed_precision(device, enabled=bf16):
+            loss = F.cross_entropy(network(images), dataset.labels[indices].to(device))
+        penalty = weight_penalty(network, config.l1, config.l2)
+        optimizer.zero_grad()
+        (loss + penalty).backward()
+        optimizer.step()
+        schedule.step()
+        yield loss.detach()
+
+
+def _batches(count: int, config: ClassifierConfig) -> Iterator[Tensor]:
+    """Indices of each batch, epoch after epoch, without end."""
+    random = torch.Generator().manual_seed(config.seed)
+    size = min(config.batch_size, count)
+    while True:
         # The last, short batch is left out; another permutation shows its images next epoch.
-        for batch, indices in enumerate(order.split(batch_size)[:batches]):
-            images = to_float(dataset.images[indices])
-            images = images.to(device, memory_format=torch.channels_last)
-            with mixed_precision(device, enabled=bf16):
-                loss = F.cross_entropy(network(images), dataset.labels[indices].to(device))
-            penalty = weight_penalty(network, config.l1, config.l2)
-            optimizer.zero_grad()
-            (loss + penalty).backward()
-            optimizer.step()
-            schedule.step()
-            done = (epoch * batches + batch + 1) / (config.epochs * batches)
-            yield FitProgress(done, loss.detach())
-    network.eval()
+        yield from torch.randperm(count, generator=random).split(size)[: count // size]
 
 
 @torch.inference_mode()

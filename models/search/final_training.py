@@ -5,6 +5,8 @@ evaluated with photos and an extractor that the search has not used. The shared 
 assigns the trainings, so that any number of processes can take part.
 """
 
+import math
+import time
 from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean, median
@@ -23,6 +25,7 @@ from models.training.train import train
 
 NOT_TRIED = -1  # candidate number of a default that the search has not trained
 LOG_EVERY = 20  # steps
+SHORTEST_S = 0.01  # of a training, however little time there is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,8 @@ class FinalConfig:
     """How long each final training is."""
 
     images: int  # shown to the default; the others train for the same time
+    max_seconds: float = math.inf  # of each training, at most
+    seconds_left: float = math.inf  # after which no other training begins, unless none has ended
     checkpoint_every_s: float = 30.0
 
 
@@ -85,9 +90,16 @@ def train_finalists(
 
     Each is saved to `states` every `checkpoint_every_s` seconds and resumes from there.
     """
-    while (task := rungs.take_final(owner)) is not None:
+    until = time.monotonic() + config.seconds_left
+    while (left := until - time.monotonic()) > 0 or not rungs.finals():
+        task = rungs.take_final(owner)
+        if task is None:
+            return
         training = FinalTraining.of(task, states, start)
-        trial = yield from with_progress(task, training.run(task, start, photos, config))
+        limit = max(SHORTEST_S, min(config.max_seconds, training.state.seconds + left))
+        limited = replace(config, max_seconds=limit)
+        trial = yield from with_progress(task, training.run(task, start, photos, limited))
+        assert trial is not None  # it has no deadline
         rungs.record(task, trial)
         yield SearchProgress(task, 1.0, trial)
 
@@ -136,10 +148,10 @@ class FinalTraining:
                 yield from scaled(
                     equalise_time(self.state, start, photos.training, length, length), 0, 0
                 )
+            self.state.config = replace(self.state.config, max_seconds=config.max_seconds)
             for progress in train(self.state, photos.training):
                 if progress.step % LOG_EVERY == 0:
-                    place = {"step": progress.step, "seconds": progress.seconds}
-                    self.lines.append(place | {"images": progress.images} | progress.metrics())
+                    self.lines.append(training_log.line_of(progress) | progress.metrics())
                 if progress.seconds - saved_at >= config.checkpoint_every_s:
                     saved_at = progress.seconds
                     self.save()

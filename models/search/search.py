@@ -13,6 +13,7 @@ fronts, and a rung is an amount of time, in which a network of half the speed se
 processes can take part in one search, and a killed process loses only its current training.
 """
 
+import math
 import time
 from collections.abc import Generator, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +22,8 @@ from statistics import median
 import torch
 
 from models.checkpoint import load_state, save_state
-from models.evaluation.evaluation import EvaluationSet, generate_steps
+from models.evaluation.evaluation import EvaluationSet
+from models.evaluation.generation import generate_steps
 from models.evaluation.metrics import kernel_distance
 from models.networks import gan
 from models.networks.classifier import features_of
@@ -46,7 +48,7 @@ class SearchConfig:
     """Budget and rungs of a search."""
 
     max_trials: int = 40  # candidates
-    max_seconds: float = 3600.0  # after which no other training begins
+    max_seconds: float = 3600.0  # after which a training that has not ended is dropped
     rungs: tuple[int, ...] = (20_000, 60_000, 180_000)  # images shown to the default, cumulative
     keep: int = 3  # one in this many candidates is promoted
 
@@ -80,8 +82,8 @@ def search(
     the winner's final evaluation. `owner` identifies this process in `rungs`. All candidates use
     the seed of `rungs`, and therefore the same z and photos.
     """
-    began = time.monotonic()
-    while time.monotonic() - began < config.max_seconds:
+    until = time.monotonic() + config.max_seconds
+    while time.monotonic() < until:
         task = rungs.promote(owner, config.keep) or rungs.propose(
             owner, start.point(), config.max_trials
         )
@@ -91,9 +93,11 @@ def search(
         # Latency and size do not depend on training: a candidate beyond a limit is not trained.
         trial = _unscored_trial(task, state) if task.rung == 0 else None
         if trial is None or rungs.goal.holds(trial):
-            trial = yield from with_progress(
-                task, _train_candidate(task, state, start, photos, config.rungs)
-            )
+            training = _train_candidate(task, state, start, photos, config.rungs)
+            trial = yield from with_progress(task, training, until)
+            if trial is None:
+                task.drop()
+                return
         if trial.error is None and trial.is_trained and task.rung + 1 < len(rungs):
             states[str(task.candidate)] = save_state(state)
         rungs.record(task, trial)
@@ -101,10 +105,16 @@ def search(
 
 
 def with_progress(
-    task: TrainingTask, steps: Steps[Trial]
-) -> Generator[SearchProgress, None, Trial]:
-    """Wrap a training's progress in `SearchProgress`; returns its trial."""
+    task: TrainingTask, steps: Steps[Trial], until: float = math.inf
+) -> Generator[SearchProgress, None, Trial | None]:
+    """Wrap a training's progress in `SearchProgress`; returns its trial.
+
+    None if it has not ended by `until`, by `time.monotonic`.
+    """
     while True:
+        if time.monotonic() >= until:
+            steps.close()
+            return None
         try:
             yield SearchProgress(task, next(steps))
         except StopIteration as end:

@@ -47,6 +47,11 @@ class TrainingTask:
     seed: int
     optuna_trial: optuna.Trial
 
+    def drop(self) -> None:
+        """Give the training up, for this process and all others."""
+        trial = self.optuna_trial
+        trial.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+
 
 class SuccessiveHalving:
     """One process's view of a search; all its processes share `name` and `storage`."""
@@ -74,8 +79,7 @@ class SuccessiveHalving:
 
     def trials(self, rung: int) -> list[Trial]:
         """Completed trials of one rung; the index `len(self)` stands for the final trainings."""
-        study = self._all[rung]
-        done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        done = self._all[rung].get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return [Trial(**json.loads(found.user_attrs["trial"])) for found in done]
 
     def finals(self) -> list[Trial]:

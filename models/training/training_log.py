@@ -1,9 +1,23 @@
 """Training log (metrics.jsonl): the metrics of a training, one JSON object per line."""
 
 import json
+import time
 from collections.abc import Sequence
 
+from models.training.train import Progress
+
 Lines = Sequence[dict[str, float]]
+PLACE = ("step", "images", "seconds", "time")  # when a line was written; the rest are metrics
+
+
+def line_of(progress: Progress) -> dict[str, float]:
+    """The beginning of a step's line; `time` is in seconds since 1970, as TensorBoard has it."""
+    return {
+        "step": progress.step,
+        "images": progress.images,
+        "seconds": progress.seconds,
+        "time": round(time.time(), 3),
+    }
 
 
 def dump(lines: Lines) -> bytes:

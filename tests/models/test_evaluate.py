@@ -16,10 +16,10 @@ from models.evaluation.evaluation import (
     EvaluationSet,
     evaluate_images,
     extract_features,
-    generate_matching,
     quick_metrics,
 )
 from models.evaluation.feature_extractor import digest
+from models.evaluation.generation import generate_matching
 from models.networks.classifier import Classifier, ClassifierConfig, fit
 from models.networks.gan import GanConfig, Generator
 from models.progress import run

@@ -9,8 +9,9 @@ from redis import RedisError
 
 from worker.ledger.artifacts import JobFiles
 from worker.ledger.events import Kind
-from worker.ledger.ledger import Ledger
-from worker.schemas.jobs import JobError, JobProgress, JobRecord
+from worker.ledger.ledger import LeaseLost, Ledger
+from worker.ledger.time_spent import STORE_EVERY_S, store_seconds
+from worker.schemas.jobs import JobError, JobProgress, JobRecord, JobStatus
 from worker.storage import StorageError
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,9 @@ class Attempt:
         self._redis_away_until = 0.0
         self._store_away_until = 0.0
         self._last_metrics: dict[str, float] = {}  # the last metrics
+        self._stage: str | None = None
+        self._stage_began_at = 0.0
+        self._seconds_stored_at = time.monotonic()
 
     @property
     def holder(self) -> str:
@@ -38,9 +42,13 @@ class Attempt:
 
     def report(self, stage: str, progress: JobProgress, metrics: dict[str, float]) -> None:
         """Record stage, progress and metrics, and renew the lease. Redis errors are only logged."""
+        self._log_stage(stage)
         changes = {"stage": stage, "progress": progress, "metrics": metrics}
         self.record = self.record.model_copy(update=changes)
         self.reported_at = time.monotonic()
+        if self.reported_at - self._seconds_stored_at >= STORE_EVERY_S:
+            self._seconds_stored_at = self.reported_at
+            self._store_seconds()
         if time.monotonic() < self._redis_away_until:
             return
         shown = self.record.model_dump_json(include={"stage", "progress", "metrics"})
@@ -90,20 +98,47 @@ class Attempt:
         """Commit the result; raises LeaseLost."""
         step = self.record.progress.step
         done = JobProgress(step=step, total=step, percent=100.0, eta_s=0)
-        self.ledger.commit(self.record, "succeeded", result=result, stage=None, progress=done)
+        self._commit("succeeded", result=result, progress=done)
 
     def fail(self, code: str, message: str) -> None:
         """Commit a failure; raises LeaseLost."""
         error = JobError(code=code, message=message)
-        self.ledger.commit(self.record, "failed", error=error, stage=None)
+        self._commit("failed", error=error)
 
     def confirm_cancelled(self) -> None:
         """Commit that the job was cancelled; raises LeaseLost."""
-        self.ledger.commit(self.record, "cancelled", stage=None)
+        self._commit("cancelled")
 
     def hand_back(self) -> JobRecord:
         """Put the job back to `queued`, for another attempt to resume; raises LeaseLost."""
+        self._log_stage(None)
+        self._store_seconds()
         return self.ledger.commit(self.record, "queued", attempt=self.record.attempt + 1)
+
+    def _commit(self, status: JobStatus, **changes: object) -> None:
+        self._log_stage(None)
+        self.ledger.commit(self.record, status, stage=None, **changes)
+
+    def _log_stage(self, stage: str | None) -> None:
+        """Log the end of the last stage and the beginning of this one; None: the attempt ends."""
+        if stage == self._stage:
+            return
+        if self._stage is not None:
+            seconds = time.monotonic() - self._stage_began_at
+            logger.info("job %s: %s took %.1f s", self.record.id, self._stage, seconds)
+        if stage is not None:
+            logger.info("job %s: %s begins", self.record.id, stage)
+        self._stage, self._stage_began_at = stage, time.monotonic()
+
+    def _store_seconds(self) -> None:
+        """Store the time spent, which the next attempt goes on from; a failure is only logged."""
+        try:
+            self.check()
+            store_seconds(self.ledger.storage, self.record)
+        except LeaseLost:
+            return  # the next commit, or look for a cancellation, raises it
+        except StorageError as error:
+            logger.warning("job %s: the time spent was not stored: %s", self.record.id, error)
 
     def _add_event(self, kind: Kind, data: dict[str, JsonValue]) -> None:
         if time.monotonic() >= self._redis_away_until:

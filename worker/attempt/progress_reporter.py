@@ -1,14 +1,15 @@
 """Progress reports of a job's long-running work; each report also checks for cancellation."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
 from models.progress import Steps
+from worker.attempt.stage_plan import StagePlan
 from worker.schemas.jobs import JobProgress, JobRecord
 
 REPORT_EVERY_S = 1.0
-STAGE_PERCENT = "stage_percent"  # percent of the stage that is done, reported among the metrics
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -36,11 +37,20 @@ class Reportable(Protocol):
 
 
 class ProgressReporter:
-    """Reports the progress of an attempt and raises when the job or the worker is to stop."""
+    """Reports the progress of an attempt and raises when the job or the worker is to stop.
 
-    def __init__(self, attempt: Reportable, stop_requested: Callable[[], bool]) -> None:
+    Percent and ETA of the job follow from `plan`, except where `report` is given them.
+    """
+
+    def __init__(
+        self,
+        attempt: Reportable,
+        stop_requested: Callable[[], bool],
+        plan: StagePlan | None = None,
+    ) -> None:
         self.attempt = attempt
         self.stop_requested = stop_requested
+        self.plan = plan or StagePlan()
         self._shown_at = 0.0
 
     @property
@@ -50,8 +60,8 @@ class ProgressReporter:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The metrics of the last report, without `STAGE_PERCENT`."""
-        return {name: x for name, x in self.attempt.record.metrics.items() if name != STAGE_PERCENT}
+        """The metrics of the last report."""
+        return self.attempt.record.metrics
 
     def report(self, stage: str, progress: JobProgress, metrics: dict[str, float]) -> None:
         """Report, then raise if the job is to stop.
@@ -67,33 +77,59 @@ class ProgressReporter:
         if self.stop_requested():
             raise JobInterrupted
 
+    def begin(self, stage: str, done: float = 0.0) -> None:
+        """Begin a stage of the plan, partly `done`, and report it; raises as `report` does."""
+        self.plan.begin(stage, done)
+        self.show(done)
+
+    def show(
+        self,
+        done: float,
+        metrics: dict[str, float] | None = None,
+        *,
+        step: int | None = None,
+        total: int | None = None,
+    ) -> None:
+        """Report which share of the plan's current stage is done; raises as `report` does.
+
+        Metrics, step and total stay as they are where they are not given.
+        """
+        self.plan.advance(done)
+        last, remaining_s = self.attempt.record.progress, self.plan.remaining_s
+        progress = JobProgress(
+            step=last.step if step is None else step,
+            total=last.total if step is None else total,
+            percent=max(last.percent, self.plan.percent),
+            eta_s=round(remaining_s) if remaining_s < math.inf else None,
+        )
+        self.report(self.plan.current, progress, self.metrics if metrics is None else metrics)
+
     def run(self, stage: str, steps: Steps[Result]) -> Result:
-        """Run steps that yield the fraction done, report that fraction, and return their result.
+        """Run a stage of steps that yield the fraction done; returns their result.
 
         Raises:
             JobCancelled: a client has cancelled the job.
             JobInterrupted: the worker is shutting down.
         """
+        self.begin(stage)
         while True:
             try:
                 done = next(steps)
             except StopIteration as end:
                 result: Result = end.value
                 return result
-            self._report_share(stage, done)
+            if self.is_due:
+                self.show(done)
 
     def track(self, stage: str, items: Iterable[Item], total: int) -> Iterator[Item]:
-        """Yield the items and report which fraction of `total` has passed.
+        """Yield the items of a stage and report which fraction of `total` has passed.
 
         Raises:
             JobCancelled: a client has cancelled the job.
             JobInterrupted: the worker is shutting down.
         """
+        self.begin(stage)
         for count, item in enumerate(items, start=1):
-            self._report_share(stage, count / total)
+            if self.is_due:
+                self.show(count / total)
             yield item
-
-    def _report_share(self, stage: str, done: float) -> None:
-        if self.is_due:
-            metrics = self.metrics | {STAGE_PERCENT: round(100 * done, 1)}
-            self.report(stage, self.attempt.record.progress, metrics)

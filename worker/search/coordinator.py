@@ -23,15 +23,15 @@ from models.training.train import Diverged
 from worker.attempt.attempt import Attempt
 from worker.generation.bulk_generation import bulk_request_of, make_files
 from worker.ledger.artifacts import JobFiles
-from worker.schemas.jobs import JobProgress
 from worker.schemas.requests import GenerateJob
 from worker.search.pareto import plot, table
 from worker.search.shared_search import JOURNAL, WAIT_S, SharedSearch
 from worker.training import architectures
 from worker.training.registration import Trained, register
+from worker.training.stages import GENERATING, RETRAINING, SEARCHING
 
+IN_RESULT = ("trials", "kid_report", "default_kid_report", "is_default")  # of the card's `search`
 LOOK_AFTER_S = 5.0  # between two checks for missing helpers and trainings of dead ones
-SEARCHED, RETRAINED = 50.0, 95.0  # percent of the job at the end of each stage
 
 
 class LimitsNotMet(RuntimeError):
@@ -52,18 +52,24 @@ class SearchCoordinator:
         """Train until candidates or time run out, then schedule the final trainings."""
         shared = self.shared
         if not shared.rungs.finals_scheduled():
-            self._all_of("searching", shared.candidates, shared.seconds_left)
+            self._all_of(SEARCHING, shared.candidates, shared.seconds_left)
             self._publish()
             finalists = choose_finalists(shared.rungs, shared.start, shared.job.finalists)
             self._check_limits(shared.rungs.best())
             first = shared.job.seed
+            shared.plan_finals(len(finalists) * shared.job.final_seeds)
             shared.rungs.schedule_finals(finalists, range(first, first + shared.job.final_seeds))
         else:
             shared.rungs.schedule_finals([], [])  # completes a list that a dead process began
 
     def retrain(self) -> None:
-        """Train until all final trainings are done."""
-        self._all_of("retraining", self.shared.finals, lambda: math.inf)
+        """Train until all final trainings are done or, with one at least, time runs out."""
+        shared = self.shared
+
+        def seconds_left() -> float:
+            return shared.final_seconds_left() if shared.rungs.finals() else math.inf
+
+        self._all_of(RETRAINING, shared.finals, seconds_left)
         self._publish()
 
     def register(self) -> dict[str, Json]:
@@ -93,14 +99,14 @@ class SearchCoordinator:
             "version": version.version,
             "alias": shared.job.promote,
             "files": [*version.files],
-            **{name: report[name] for name in ("trials", "kid", "default_kid", "is_default")},
+            **{name: report[name] for name in IN_RESULT},
             "latency_ms": winner.typical.latency_ms,
             "parameters": winner.typical.parameters,
         }
         if shared.job.generate is not None:
             wanted = GenerateJob(**shared.job.generate.model_dump())
             made = make_files(self.attempt, version, bulk_request_of(wanted, version))
-            shared.reporter.run("generating", made)
+            shared.reporter.run(GENERATING, made)
             result["generated"] = wanted.images
         return result
 
@@ -111,19 +117,20 @@ class SearchCoordinator:
         seconds_left: Callable[[], float],
     ) -> None:
         """Train until nothing is left and, while time lasts, wait for trainings elsewhere."""
+        self.shared.reporter.begin(stage, self._done(0.0))
         while True:
-            self._report(stage)
+            self._report()
             busy = False
             for progress in trainings():
                 busy = True
                 if self.shared.reporter.is_due:
-                    self._report(stage, progress.fraction)
+                    self._report(progress.fraction)
             if not busy and (self.shared.rungs.is_idle() or seconds_left() <= 0):
                 return
             if not busy:
                 time.sleep(WAIT_S)
 
-    def _report(self, stage: str, fraction: float = 0.0) -> None:
+    def _report(self, fraction: float = 0.0) -> None:
         """Report; every `LOOK_AFTER_S`, also replace dead helpers and publish the results."""
         shared = self.shared
         if time.monotonic() - self._looked_at >= LOOK_AFTER_S:
@@ -131,7 +138,7 @@ class SearchCoordinator:
             shared.jobs.queue_helpers(shared.job_id, shared.job.parallel_trials - 1)
             self._publish()
             self._looked_at = time.monotonic()
-        shared.reporter.report(stage, self._progress(fraction), self._metrics)
+        shared.reporter.show(self._done(fraction), self._metrics, step=max(self._published, 0))
 
     def _publish(self) -> None:
         """Store the table, the plot and the journal if trainings were added since the last call."""
@@ -151,37 +158,44 @@ class SearchCoordinator:
             self.attempt.store(name, data)
         shared.states[JOURNAL] = shared.journal.dump()
 
-    def _progress(self, fraction: float) -> JobProgress:
-        """Progress of the job: by the time of the search, then by the final trainings done."""
-        budget, job = self.shared.budget, self.shared.job
-        done = max(self._published, 0)
-        if not self.shared.rungs.finals_scheduled():
-            left = self.shared.seconds_left()
-            percent = SEARCHED * (1 - left / budget.search_seconds)
-            eta_s = left + job.max_seconds - budget.search_seconds
-        else:
-            total = (job.finalists + 1) * job.final_seeds
-            finished = min(len(self.shared.rungs.finals()) + fraction, total)
-            percent = SEARCHED + (RETRAINED - SEARCHED) * finished / total
-            eta_s = budget.final_seconds * (total - finished) / budget.processes
-        return JobProgress(step=done, percent=round(percent, 2), eta_s=round(eta_s))
+    def _done(self, fraction: float) -> float:
+        """The done share of the search, by its time, or of the final trainings, by their number."""
+        rungs, budget = self.shared.rungs, self.shared.budget
+        if not rungs.finals_scheduled():
+            return 1 - self.shared.seconds_left() / budget.search_seconds
+        return min(1.0, (len(rungs.finals()) + fraction) / self.shared.final_length.trainings)
 
     def _measured(self) -> dict[str, float]:
-        """Metrics of the job: the best candidate within the limits, and the default's KID."""
+        """Metrics of the job: the best candidate within the limits, and the default's KID.
+
+        KIDs against the search's own photos and against those of the report have different scales,
+        and so different names.
+        """
         shared = self.shared
         known = shared.rungs.best()
         best = [trial for trial in known if shared.rungs.goal.holds(trial)]
         metrics = {"trials": float(self._trained())}
         if best:
             metrics |= {
-                "best_kid": best[0].kid,
+                "best_kid_search": best[0].kid,
                 "best_latency_ms": best[0].latency_ms,
                 "best_parameters": float(best[0].parameters),
             }
         default = [trial for trial in known if trial.point == shared.start.point()]
         if default and default[0].is_trained and default[0].error is None:
-            metrics["default_kid"] = default[0].kid
+            metrics["default_kid_search"] = default[0].kid
+        finalists = rank_finalists(shared.rungs.finals(), shared.rungs.goal)
+        for finalist in reversed(finalists):
+            if finalist.typical.error is None:
+                metrics["best_kid_report"] = finalist.kid
+        if (kid := self._default_kid(finalists)) is not None:
+            metrics["default_kid_report"] = kid
         return metrics
+
+    def _default_kid(self, finalists: list[Finalist]) -> float | None:
+        """The default's mean KID over its final trainings; None where it has none."""
+        default = self.shared.start.point()
+        return next((f.kid for f in finalists if f.typical.point == default), None)
 
     def _trained(self) -> int:
         """Number of candidates that were trained; the others exceed a limit."""
@@ -202,8 +216,7 @@ class SearchCoordinator:
     def _card_entry(self, finalists: list[Finalist]) -> dict[str, Json]:
         """The `search` field of the model card."""
         shared, default = self.shared, self.shared.start.point()
-        by_default = next((f for f in finalists if f.trials[0].point == default), None)
-        kid = finalists[0].kid
+        length = shared.final_length
         return {
             "job": shared.job_id,
             "strategy": shared.job.strategy,
@@ -213,17 +226,18 @@ class SearchCoordinator:
             "too_large": len(shared.rungs.trials(0)) - self._trained(),
             "seconds": round(sum(trial.seconds for trial in shared.rungs.best()), 1),
             "rungs": list(shared.budget.rungs),
-            "final_images": shared.budget.final_images,
+            "final_images": length.images,
+            "final_seconds": round(length.seconds, 1),
             "extractor_sha256": digest(shared.photos.extractor),
             "chosen_by": "mean kid_cnn of the final trainings against the held-out photos",
-            "kid": kid,
-            "default_kid": None if by_default is None else by_default.kid,
-            "is_default": finalists[0] is by_default,
+            "kid_report": finalists[0].kid,
+            "default_kid_report": self._default_kid(finalists),
+            "is_default": finalists[0].typical.point == default,
             "finalists": [
                 {
                     "candidate": finalist.typical.candidate,
-                    "is_default": finalist is by_default,
-                    "kid": [trial.kid for trial in finalist.trials],
+                    "is_default": finalist.typical.point == default,
+                    "kid_report": [trial.kid for trial in finalist.trials],
                     "latency_ms": round(finalist.typical.latency_ms, 3),
                     "parameters": finalist.typical.parameters,
                     "images": finalist.typical.images,

@@ -17,19 +17,27 @@ LABELS: dict[Metric, str] = {"latency_ms": "ms for one image", "parameters": "ge
 
 
 def table(trials: Sequence[Trial], finals: Sequence[Trial], goal: Goal) -> bytes:
-    """All trainings as JSON; `pareto` marks those on the front, `within_limits` the valid ones."""
+    """All trainings as JSON; `pareto` marks those on the front, `within_limits` the valid ones.
+
+    The KIDs of candidates and of final trainings have names of their own: they come from different
+    features and photos, so that one cannot be compared with the other.
+    """
     front = pareto_front(_furthest(trials), goal)
     rows = [
-        {**asdict(trial), "within_limits": goal.holds(trial), "pareto": trial in front}
+        {**_row(trial, "kid_search"), "within_limits": goal.holds(trial), "pareto": trial in front}
         for trial in trials
     ]
     content = {
         "objectives": list(goal.objectives),
         "limits": goal.limits,
         "trials": rows,
-        "finals": [asdict(trial) for trial in finals],
+        "finals": [_row(trial, "kid_report") for trial in finals],
     }
     return json.dumps(content, indent=1).encode()
+
+
+def _row(trial: Trial, kid: str) -> dict[str, object]:
+    return {kid if name == "kid" else name: value for name, value in asdict(trial).items()}
 
 
 def plot(trials: Sequence[Trial], default: Point, goal: Goal) -> bytes:
@@ -63,7 +71,7 @@ def plot(trials: Sequence[Trial], default: Point, goal: Goal) -> bytes:
                 axes.annotate("default", place, (10, -4), textcoords="offset points", fontsize=9)
         if (limit := goal.limits.get(name)) is not None:
             axes.axvline(limit, color="red", linestyle="--", label="limit")
-        axes.set(xlabel=label, ylabel="KID in the search's features")
+        axes.set(xlabel=label, ylabel="kid_search: KID in the search's features")
         if candidates and min(trial.kid for trial in candidates) > 0:
             axes.set_yscale("log")
             plotting.label_thrice_a_decade(axes.yaxis)

@@ -5,22 +5,30 @@ budget, which the first one measures.
 """
 
 import json
-import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
 
 from optuna.storages import JournalStorage
 
 from models.evaluation.evaluation import EvaluationSet
+from models.evaluation.generation import generation_speed
+from models.networks.gan import Generator
+from models.networks.layers import best_device
 from models.search.final_training import FinalConfig, train_finalists
 from models.search.search import SearchConfig, SearchProgress, search
 from models.search.search_space import EVERYTHING, Architecture, narrow
 from models.search.successive_halving import SuccessiveHalving
 from models.search.time_budget import (
     KEEP,
+    SEARCH_SHARE,
     Budget,
+    FinalLength,
     images_per_second,
     plan,
+    plan_finals,
 )
 from models.search.trials import Goal
 from worker.attempt.progress_reporter import ProgressReporter
@@ -38,7 +46,9 @@ from worker.training.evaluation_photos import (
     prepare,
     prepare_search,
 )
+from worker.training.stages import MEASURING, SEARCHING, allot_evaluation, open_plan
 
+FINAL_LENGTH = "finals.json"
 JOURNAL = "journal.jsonl"  # copy of the journal in object storage, in case Redis is wiped
 REDIS_TIMEOUT_S = 60  # long: the study does not work without Redis
 WAIT_S = 0.5  # between two polls for something to train
@@ -62,7 +72,6 @@ class SharedSearch:
     journal: RedisJournal
     rungs: SuccessiveHalving
     states: SharedStates
-    deadline: float  # of the search, by `time.monotonic` of this process
 
     def candidates(self) -> Iterator[SearchProgress]:
         """Train candidates while there are candidates and time."""
@@ -76,8 +85,11 @@ class SharedSearch:
 
     def finals(self) -> Iterator[SearchProgress]:
         """Run final trainings while there are any."""
+        length = self.final_length
         config = FinalConfig(
-            images=self.budget.final_images,
+            images=length.images,
+            max_seconds=length.seconds,
+            seconds_left=self.final_seconds_left(),
             checkpoint_every_s=self.jobs.settings.checkpoint_every_s,
         )
         return train_finalists(
@@ -86,7 +98,28 @@ class SharedSearch:
 
     def seconds_left(self) -> float:
         """Remaining time of the search; 0 once it is over."""
-        return max(0.0, self.deadline - time.monotonic())
+        ends_s = self.budget.began_s + self.budget.search_seconds
+        return max(0.0, ends_s - self.reporter.plan.spent_s)
+
+    def final_seconds_left(self) -> float:
+        """Remaining time of the final trainings; 0 once it is over."""
+        return max(0.0, self.budget.ends_s - self.reporter.plan.spent_s)
+
+    def plan_finals(self, finals: int) -> None:
+        """Settle the length of the final trainings by the time that is left now."""
+        budget, held_out = self.budget, self.judge.photos.held_out
+        seconds = self.final_seconds_left()
+        generator = Generator(self.start.gan).eval().to(best_device())
+        measuring_s = len(held_out.labels) / generation_speed(generator)
+        speed, processes = budget.images_per_second, budget.processes
+        length = plan_finals(speed, seconds, finals, processes, measuring_s)
+        _agreed(self.jobs, self.job_id, FINAL_LENGTH, lambda: asdict(length))
+
+    @cached_property
+    def final_length(self) -> FinalLength:
+        """The length of the final trainings, which the owner has settled."""
+        key = f"{search_folder(self.job_id)}/{FINAL_LENGTH}"
+        return FinalLength(**json.loads(self.jobs.ledger.storage.read(key)))
 
     def is_alive(self, owner: str) -> bool:
         """Whether the process that claims trainings as `owner` is alive."""
@@ -108,6 +141,7 @@ def open_search(reporter: ProgressReporter, jobs: JobQueue, owner: str) -> Share
     job = record.request
     assert isinstance(job, NasJob)
     dataset = DatasetStore(storage).fetch(job.dataset)
+    reporter.plan = open_plan(storage, reporter.attempt, dataset.images)
     images = load_photos(storage, reporter, dataset, job.resolution)
     training, judge = prepare(storage, reporter, dataset.id, images)
     if judge is None:
@@ -116,6 +150,8 @@ def open_search(reporter: ProgressReporter, jobs: JobQueue, owner: str) -> Share
     if photos is None:
         raise ValueError(TOO_FEW)
     start = preset_architecture(job, dataset, len(training.labels))
+    generator = Generator(start.gan).eval().to(best_device())
+    allot_evaluation(reporter.plan, generator, judge.photos)
     budget = _agreed_budget(job, reporter, jobs, start, photos)
     states = SharedStates(storage, record.id)
     assert jobs.settings.redis_url is not None
@@ -125,8 +161,6 @@ def open_search(reporter: ProgressReporter, jobs: JobQueue, owner: str) -> Share
     rungs = SuccessiveHalving(
         "search", JournalStorage(journal), len(budget.rungs), goal_of(job), job.strategy, job.seed
     )
-    # Earlier attempts and their helpers have used up a part of the time.
-    spent = sum(trial.seconds for trial in rungs.best()) / budget.processes
     return SharedSearch(
         job_id=record.id,
         job=job,
@@ -141,7 +175,6 @@ def open_search(reporter: ProgressReporter, jobs: JobQueue, owner: str) -> Share
         journal=journal,
         rungs=rungs,
         states=states,
-        deadline=time.monotonic() + budget.search_seconds - spent,
     )
 
 
@@ -164,22 +197,30 @@ def _agreed_budget(
     photos: EvaluationSet,
 ) -> Budget:
     """The budget of all trainings: the first process measures and stores it, the others read it."""
-    storage, key = jobs.ledger.storage, f"{search_folder(reporter.attempt.record.id)}/budget.json"
-    try:
-        return _read_budget(storage.read(key))
-    except ObjectNotFound:
+
+    def measured() -> dict[str, object]:
         steps = images_per_second(start, photos.training, job.max_seconds)
-        speed = reporter.run("measuring the speed", steps)
-    processes = max(1, min(job.parallel_trials, jobs.workers()))
-    finals = (job.finalists + 1) * job.final_seeds
-    budget = plan(speed, job.max_seconds, job.max_trials, finals, processes)
-    try:
-        storage.create(key, json.dumps(asdict(budget)).encode())
-    except ObjectExists:
-        return _read_budget(storage.read(key))
-    return budget
+        speed = reporter.run(MEASURING, steps)
+        processes = max(1, min(job.parallel_trials, jobs.workers()))
+        began_s = reporter.plan.spent_s
+        seconds = reporter.plan.seconds_for(SEARCHING) / SEARCH_SHARE
+        budget = plan(speed, seconds, job.max_trials, processes)
+        return asdict(replace(budget, began_s=began_s, ends_s=began_s + seconds))
 
-
-def _read_budget(data: bytes) -> Budget:
-    fields = json.loads(data)
+    fields = _agreed(jobs, reporter.attempt.record.id, "budget.json", measured)
     return Budget(**fields | {"rungs": tuple(fields["rungs"])})
+
+
+def _agreed(
+    jobs: JobQueue, job_id: str, name: str, measure: Callable[[], dict[str, object]]
+) -> dict[str, Any]:
+    """What the first process of a search has measured and stored; JSON."""
+    storage, key = jobs.ledger.storage, f"{search_folder(job_id)}/{name}"
+    try:
+        stored = storage.read(key)
+    except ObjectNotFound:
+        with suppress(ObjectExists):
+            storage.create(key, json.dumps(measure()).encode())
+        stored = storage.read(key)
+    agreed: dict[str, Any] = json.loads(stored)
+    return agreed

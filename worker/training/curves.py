@@ -40,17 +40,20 @@ def draw(lines: training_log.Lines) -> bytes:
     return plotting.packed(figure)
 
 
-def event_file(lines: training_log.Lines, started_at: float) -> bytes:
-    """The metrics as a TensorBoard event file; `started_at` in seconds since 1970."""
-    with tempfile.TemporaryDirectory() as folder:
-        with plotting.event_writer(folder) as writer:
-            for line in lines:
-                for name, value in line.items():
-                    if name not in ("step", "images", "seconds"):
-                        at = started_at + line["seconds"]
-                        writer.add_scalar(name, value, int(line["images"]), walltime=at)
-        (written,) = Path(folder).iterdir()
-        return written.read_bytes()
+def event_file(lines: training_log.Lines) -> bytes:
+    """The metrics as a TensorBoard event file, each at the time of its step.
+
+    A log without times, as older ones are, counts the seconds of training since 1970.
+    """
+    scalars = [
+        (line.get("time", line["seconds"]), int(line["images"]), name, value)
+        for line in lines
+        for name, value in line.items()
+        if name not in training_log.PLACE
+    ]
+    with tempfile.NamedTemporaryFile() as file:
+        plotting.write_events(file.name, scalars)
+        return file.read()
 
 
 def _smoothed(values: Sequence[float], window: int) -> list[float]:
@@ -69,7 +72,7 @@ def main(path: str) -> None:
     source = Path(path)
     lines = training_log.parse(source.read_bytes())
     source.with_name("curves.png").write_bytes(draw(lines))
-    source.with_name("events.out.tfevents.vitrine").write_bytes(event_file(lines, 0.0))
+    source.with_name("events.out.tfevents.vitrine").write_bytes(event_file(lines))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from models.networks.gan import Generator
 from worker.attempt.progress_reporter import ProgressReporter
 from worker.datasets.datasets import DatasetRecord, DatasetStore
 from worker.storage import ObjectExists, ObjectNotFound, Storage
+from worker.training.stages import FITTING, FOR_SEARCH, LOADING, LOOKING
 
 SEARCH_SEED = 1  # seed of the search's CNN
 
@@ -41,7 +42,7 @@ def load_photos(
     """The data set's photos, decoded at the job's resolution."""
     with DatasetStore(storage).open_images(record.id) as source:
         images = read_images(source, resolution, record.channels)
-        watched = reporter.track("loading data", images, record.images)
+        watched = reporter.track(LOADING, images, record.images)
         return Dataset.stack(watched, tuple(record.categories), record.images)
 
 
@@ -67,7 +68,7 @@ def prepare_search(
     searched, held_out = split(training, SEARCHED)
     if held_out is None:
         return None
-    cache = ExtractorCache(storage, reporter, dataset_id, purpose="-search", seed=SEARCH_SEED)
+    cache = ExtractorCache(storage, reporter, dataset_id, for_search=True)
     return cache.evaluation_set(searched, held_out)
 
 
@@ -78,26 +79,28 @@ class ExtractorCache:
     storage: Storage
     reporter: ProgressReporter
     dataset_id: str
-    purpose: str = ""
-    seed: int = 0
+    for_search: bool = False
 
     def evaluation_set(self, training: Dataset, held_out: Dataset) -> EvaluationSet:
         """The features of both parts; loads the CNN, or fits and stores it."""
         extractor = self._extractor(training, len(held_out.labels))
-        return self.reporter.run(
-            "looking at the photos", extract_features(extractor, training, held_out)
-        )
+        steps = extract_features(extractor, training, held_out)
+        return self.reporter.run(self._stage(LOOKING), steps)
 
     def _extractor(self, training: Dataset, judged: int) -> Classifier:
-        name = f"{training.images.shape[2]}{self.purpose}.safetensors"
+        name = f"{training.images.shape[2]}{'-search' if self.for_search else ''}.safetensors"
         key = f"datasets/{self.dataset_id}/extractors/{name}"
         try:
             return load_classifier(self.storage.read(key))
         except ObjectNotFound:
-            steps = fit_extractor(training, judged, self.seed)
-            network = self.reporter.run("fitting the CNN", steps)
+            stage, seed = self._stage(FITTING), SEARCH_SEED if self.for_search else 0
+            seconds = self.reporter.plan.seconds_for(stage)
+            network = self.reporter.run(stage, fit_extractor(training, judged, seed, seconds))
         try:
             self.storage.create(key, save_classifier(network))
         except ObjectExists:
             return load_classifier(self.storage.read(key))  # another job stored it first
         return network
+
+    def _stage(self, name: str) -> str:
+        return name + FOR_SEARCH if self.for_search else name

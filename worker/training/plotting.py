@@ -4,13 +4,13 @@ Importing them takes about a second, which would delay the start of every job.
 """
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from matplotlib.ticker import Formatter
-    from tensorboardX import SummaryWriter
 
 DPI = 100
 
@@ -44,8 +44,17 @@ def packed(figure: "Figure") -> bytes:
     return target.getvalue()
 
 
-def event_writer(folder: str) -> "SummaryWriter":
-    """A writer of one TensorBoard event file in `folder`."""
-    from tensorboardX import SummaryWriter
+def write_events(path: str, scalars: Sequence[tuple[float, int, str, float]]) -> None:
+    """Write (time, step, name, value) as a TensorBoard event file; times in seconds since 1970."""
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.record_writer import RecordWriter
+    from tensorboardX.summary import scalar
 
-    return SummaryWriter(folder, write_to_disk=True)
+    began = min((at for at, *_ in scalars), default=0.0)
+    events = [Event(wall_time=began, file_version="brain.Event:2")]
+    for at, step, name, value in scalars:
+        events.append(Event(wall_time=at, step=step, summary=scalar(name, value)))
+    writer = RecordWriter(path)  # a SummaryWriter would begin with the time of writing
+    for event in events:
+        writer.write(event.SerializeToString())
+    writer.close()

@@ -16,6 +16,7 @@ from worker.registry.registry import Registry
 from worker.schemas.requests import GenerateJob
 from worker.training.curves import draw, event_file
 from worker.training.evaluation_photos import Judge
+from worker.training.stages import EVALUATING, REGISTERING
 
 EVENTS = "events.out.tfevents.vitrine"  # TensorBoard reads files named events.out.tfevents.*
 
@@ -38,20 +39,21 @@ def register(attempt: Attempt, reporter: ProgressReporter, trained: Trained) -> 
     categories = tuple(trained.dataset.categories)
     weights = save_model(trained.state.ema, categories)
     served = load_model(weights).generator
-    files = dict(trained.files or {}) | {
-        "metrics.jsonl": training_log.dump(trained.lines),
-        "curves.png": draw(trained.lines),
-        EVENTS: event_file(trained.lines, record.created_at.timestamp()),
-    }
+    files = dict(trained.files or {})
     evaluation: dict[str, Json] | None = None
     if trained.judge is not None:
-        steps = evaluate(served, trained.judge.photos)
-        report, files["neighbours.png"] = reporter.run("evaluating", steps)
+        steps = evaluate(served, trained.judge.photos, reporter.plan.seconds_for(EVALUATING))
+        report, files["neighbours.png"] = reporter.run(EVALUATING, steps)
         evaluation = asdict(report)
-    sheet = sample_sheet(served, categories)
+    reporter.begin(REGISTERING)
+    files |= {
+        "metrics.jsonl": training_log.dump(trained.lines),
+        "curves.png": draw(trained.lines),
+        EVENTS: event_file(trained.lines),
+    }
+    sheet = sample_sheet(served, categories, trained.state)
     for name, data in {**files, "samples.png": sheet}.items():
         attempt.store(name, data)
-    reporter.report("registering", record.progress, reporter.metrics)
     card = describe_model(trained.state, categories, _data_summary(trained.dataset), evaluation)
     if trained.search is not None:
         card["search"] = trained.search

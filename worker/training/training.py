@@ -6,6 +6,7 @@ A checkpoint holds the whole state of the training, so the next attempt resumes 
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from pydantic import JsonValue
 
@@ -21,14 +22,15 @@ from worker.datasets.datasets import DatasetRecord, DatasetStore
 from worker.ledger.artifacts import JobFiles
 from worker.ledger.checkpoints import Checkpoints
 from worker.queue.queue import JobQueue
-from worker.schemas.jobs import JobProgress
 from worker.schemas.requests import TrainJob
 from worker.storage import ObjectNotFound, Storage, StorageError
 from worker.training.architectures import architecture_of
 from worker.training.curves import draw, event_file
 from worker.training.evaluation_photos import Judge, load_photos, prepare
 from worker.training.registration import EVENTS, Trained, register
+from worker.training.stages import TRAINING, allot_evaluation, open_plan
 
+SHORTEST_S = 0.01  # of a training, however little time there is: one more step
 SHEETS = 20  # sample sheets and quick evaluations over a whole training
 DRAW_EVERY_S = 30  # between two drawings of the curves, which take half a second
 
@@ -44,7 +46,8 @@ def run_training(attempt: Attempt, jobs: JobQueue, stop_requested: Callable[[], 
     job = attempt.record.request
     assert isinstance(job, TrainJob)
     record = DatasetStore(storage).fetch(job.dataset)
-    reporter = ProgressReporter(attempt, stop_requested)
+    plan = open_plan(storage, attempt, record.images)
+    reporter = ProgressReporter(attempt, stop_requested, plan)
     dataset = load_photos(storage, reporter, record, job.resolution)
     training, judge = prepare(storage, reporter, record.id, dataset)
     state = _resume_or_start(storage, attempt, record, len(training.labels))
@@ -84,6 +87,10 @@ class TrainingRun:
 
     def train(self, dataset: Dataset, checkpoint_every_s: float) -> None:
         """Train to the end of the budget; reports, saves checkpoints, and stops on request."""
+        photos = None if self.judge is None else self.judge.photos
+        allot_evaluation(self.reporter.plan, self.state.ema, photos)
+        self.reporter.begin(TRAINING, self.state.fraction)
+        self._limit_time()
         sheets = int(self.state.fraction * SHEETS)
         saved_at = time.monotonic()
         for progress in train(self.state, dataset):
@@ -102,7 +109,10 @@ class TrainingRun:
     def register(self, record: DatasetRecord, alias: str | None) -> None:
         """Register the generator as a model version and commit the job as succeeded."""
         self.checkpoint()  # if this attempt dies now, the next one need not train again
-        self.reporter.report("evaluating", self._progress(), self.reporter.metrics)
+        self.reporter.show(1.0, step=self.state.step, total=self.state.step)
+        asked = self.attempt.record.request
+        assert isinstance(asked, TrainJob)
+        self.state.config = replace(self.state.config, max_seconds=float(asked.max_seconds))
         trained = Trained(state=self.state, lines=self.metrics, dataset=record, judge=self.judge)
         version = register(self.attempt, self.reporter, trained)
         files: list[JsonValue] = [*version.files]
@@ -122,6 +132,12 @@ class TrainingRun:
         """Store the metrics so far as the job's file metrics.jsonl."""
         self.attempt.store("metrics.jsonl", training_log.dump(self.metrics))
 
+    def _limit_time(self) -> None:
+        """Limit the training to what is left: evaluations and checkpoints take time as well."""
+        left = max(self.reporter.plan.seconds_for(TRAINING), SHORTEST_S)
+        limit = round(self.state.seconds + left, 3)
+        self.state.config = replace(self.state.config, max_seconds=limit)
+
     def _report(self, progress: Progress) -> None:
         metrics = progress.metrics() | {
             "images": float(progress.images),
@@ -130,11 +146,14 @@ class TrainingRun:
         # JSON has no infinity and no NaN.
         metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
         self._add_metrics(progress, metrics)
-        self.reporter.report("training", self._progress(), metrics | self.quick_metrics)
+        self._limit_time()
+        step, done = progress.step, self.state.fraction
+        shown = metrics | self.quick_metrics
+        self.reporter.show(done, shown, step=step, total=max(step, round(step / done)))
 
     def _quick_evaluation(self, progress: Progress) -> None:
         """Store a sample sheet and compute the quick metrics; draw the curves when they are due."""
-        sheet = sample_sheet(self.state.ema, self.categories)
+        sheet = sample_sheet(self.state.ema, self.categories, self.state)
         self._store_for_display(f"samples-{progress.images:09d}.png", sheet)
         if self.judge is not None:
             self.quick_metrics = self.judge.quick_metrics(self.state.ema)
@@ -142,24 +161,13 @@ class TrainingRun:
         if time.monotonic() - self.drawn_at >= DRAW_EVERY_S:
             self.drawn_at = time.monotonic()
             self._store_for_display("curves.png", draw(self.metrics))
-            started_at = self.attempt.record.created_at.timestamp()
-            self._store_for_display(EVENTS, event_file(self.metrics, started_at))
+            self._store_for_display(EVENTS, event_file(self.metrics))
 
     def _add_metrics(self, progress: Progress, metrics: dict[str, float]) -> None:
         """Add metrics to the step's line of metrics.jsonl."""
         if not self.metrics or self.metrics[-1]["step"] != progress.step:
-            self.metrics.append({"step": progress.step, "seconds": progress.seconds})
+            self.metrics.append(training_log.line_of(progress))
         self.metrics[-1] |= metrics
-
-    def _progress(self) -> JobProgress:
-        state = self.state
-        done = max(state.fraction, 1e-9)
-        return JobProgress(
-            step=state.step,
-            total=max(round(state.step / done), state.step),
-            percent=round(100 * state.fraction, 2),
-            eta_s=round(state.seconds * (1 - done) / done),
-        )
 
     def _metrics_so_far(self) -> list[dict[str, float]]:
         try:

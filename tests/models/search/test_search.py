@@ -13,7 +13,8 @@ from optuna.storages import BaseStorage, InMemoryStorage
 
 import models.search.successive_halving
 from models.checkpoint import load_state
-from models.evaluation.evaluation import EvaluationSet, generate_matching
+from models.evaluation.evaluation import EvaluationSet
+from models.evaluation.generation import generate_matching
 from models.evaluation.metrics import kernel_distance
 from models.networks.classifier import features_of
 from models.networks.gan import Generator

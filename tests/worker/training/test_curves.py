@@ -15,9 +15,17 @@ from models.training.training_log import Lines
 from worker.training import curves
 
 LINES = [
-    {"step": 10.0 * n, "images": 320.0 * n, "seconds": 2.0 * n, "loss_generator": 1.0 + n}
+    {
+        **{"step": 10.0 * n, "images": 320.0 * n, "seconds": 2.0 * n, "time": 1000.0 + 3 * n},
+        "loss_generator": 1.0 + n,
+    }
     for n in range(1, 6)
-] + [{"step": 60.0, "images": 1920.0, "seconds": 12.0, "kid_cnn": 3.5, "recall": 0.25}]
+] + [
+    {
+        **{"step": 60.0, "images": 1920.0, "seconds": 12.0, "time": 1030.0},
+        **{"kid_cnn": 3.5, "recall": 0.25},
+    }
+]
 
 
 def checksum(data: bytes) -> int:
@@ -40,21 +48,28 @@ def events(data: bytes) -> list[Event]:
 
 
 def test_every_number_is_an_event_at_its_images_and_time() -> None:
-    found = events(curves.event_file(LINES, 1000.0))
+    found = events(curves.event_file(LINES))
     scalars = [
         (value.tag, value.simple_value, event.step, event.wall_time)
         for event in found
         for value in event.summary.value
     ]
     assert scalars == [
-        *(("loss_generator", 1.0 + n, 320 * n, 1000.0 + 2 * n) for n in range(1, 6)),
-        ("kid_cnn", 3.5, 1920, 1012.0),
-        ("recall", 0.25, 1920, 1012.0),
+        *(("loss_generator", 1.0 + n, 320 * n, 1000.0 + 3 * n) for n in range(1, 6)),
+        ("kid_cnn", 3.5, 1920, 1030.0),
+        ("recall", 0.25, 1920, 1030.0),
     ]
+    # TensorBoard counts relative times from the first record, which names the format.
+    assert (found[0].file_version, found[0].wall_time) == ("brain.Event:2", 1003.0)
+
+
+def test_a_log_without_times_counts_the_seconds_of_the_training() -> None:
+    old = [{name: x for name, x in line.items() if name != "time"} for line in LINES]
+    assert [event.wall_time for event in events(curves.event_file(old))[1:3]] == [2.0, 4.0]
 
 
 def test_an_event_file_names_no_machine() -> None:
-    assert socket.gethostname().encode() not in curves.event_file(LINES, 0.0)
+    assert socket.gethostname().encode() not in curves.event_file(LINES)
 
 
 def test_the_picture_shows_the_numbers() -> None:
