@@ -5,6 +5,7 @@ On either signal, the running job saves a checkpoint, goes back to the queue, an
 and runs at a lower priority, because the parent answers requests on the same cores.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -18,6 +19,8 @@ from worker.queue.queue import open_queue
 from worker.queue.supervisor import work
 from worker.settings import Settings, explain, parse_arguments
 from worker.storage import Storage, StorageError
+
+logger = logging.getLogger("worker")  # this module's own name is no package's
 
 PATIENCE_S = 5
 NICENESS = 10  # a training uses every core; a request on the same ones must not wait for it
@@ -44,7 +47,9 @@ def main() -> int:
         sys.exit("Redis does not answer at VITRINE_REDIS_URL")
     except StorageError as error:
         sys.exit(f"VITRINE_STORAGE_URL: {error}")
+    logger.info("worker %d started: Redis and the store answer, it waits for jobs", os.getpid())
     work(jobs)
+    logger.info("worker %d stopped", os.getpid())
     return 0
 
 

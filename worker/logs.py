@@ -33,6 +33,8 @@ def configure(settings: Settings) -> None:
     logging.basicConfig(level=rest, handlers=[handler(settings.log_format, sys.stderr)])
     for package in ("app", "worker", "models"):
         logging.getLogger(package).setLevel(level)
+    # RQ does not know how a job ended: it says "Job OK" of each whose process ended well.
+    logging.getLogger("rq.worker").setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
 def handler(log_format: LogFormat, stream: TextIO) -> logging.Handler:

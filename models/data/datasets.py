@@ -78,7 +78,7 @@ class Dataset:
 
     def spaced(self, most: float) -> Tensor:
         """Indices of at most `most` photos, spaced evenly over the categories."""
-        step = math.ceil(len(self.labels) / most)
+        step = max(1, math.ceil(len(self.labels) / most))
         return self.labels.argsort(stable=True)[::step].sort().values
 
 

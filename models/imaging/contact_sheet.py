@@ -14,6 +14,7 @@ from models.imaging.pixels import Pixels, to_image, to_pixels
 PAPER, INK = (255, 255, 255), (64, 64, 64)  # a contact sheet's background and its text
 MAX_LABEL_TILES = 3  # a longer label is cut, with an ellipsis
 FONT_SIZES = (11, 28)  # smallest and largest, in pixels
+LINE_HEIGHT = 1.3  # of a heading, in font sizes
 FONT = Path(__file__).parent / "fonts" / "labels.woff2"  # its README.md lists the scripts
 JOINERS = "\u200c\u200d"  # invisible; they shape Persian and Indian words
 
@@ -41,13 +42,13 @@ def contact_sheet(
     indent = max((round(font.getlength(text)) + 3 * gap for text in texts), default=0)
     columns = max(len(row) for row in rows)
     width, height = (2 * gap + n * (tile + gap) - gap for n in (columns, len(rows)))
-    above = round(font.size) + gap if headings else 0
+    above = round(LINE_HEIGHT * font.size) + gap if headings else 0
     sheet = Image.new("RGB", (indent + width, above + height), PAPER)
     draw = ImageDraw.Draw(sheet)
     ends = [*(column for column, _ in headings[1:]), columns]
     for (column, heading), end in zip(headings, ends, strict=True) if headings else ():
         text = _ellipsise(heading, font, (end - column) * (tile + gap) - gap)
-        place = (indent + gap + column * (tile + gap), gap + above / 2)
+        place = (indent + gap + column * (tile + gap), (above + gap) / 2)
         draw.text(place, text, fill=INK, font=font, anchor="lm")
     for y, row in enumerate(rows):
         top = above + gap + y * (tile + gap)

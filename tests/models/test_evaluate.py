@@ -1,6 +1,7 @@
 """Evaluation: real photos score well, noise and copies do not, and the command says so."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from models.data.datasets import Dataset
 from models.evaluate import main
 from models.evaluation.evaluation import (
     EvaluationSet,
+    evaluate,
     evaluate_images,
+    evaluation_seconds,
     extract_features,
     quick_metrics,
 )
@@ -76,14 +79,44 @@ def test_a_quick_look_takes_some_of_the_photos(photos: EvaluationSet) -> None:
     torch.testing.assert_close(few.features[1], photos.features[200 // len(few.features)])
 
 
+def test_a_subsample_has_every_category_in_proportion(photos: EvaluationSet) -> None:
+    few = photos.subsample(50)
+    assert few.held_out.labels.bincount().tolist() == [25, 25]
+    for index in (0, 49):
+        found = (photos.held_out.images == few.held_out.images[index]).flatten(1).all(1).nonzero()
+        torch.testing.assert_close(few.features[index], photos.features[int(found)])
+
+
+def test_an_evaluation_in_little_time_is_of_fewer_images_and_says_so() -> None:
+    config = GanConfig(resolution=28, categories=2, z_dim=8, generator_width=128)
+    generator = Generator(config).eval()
+    seen = noise_seen(20_000, epochs=100_000)
+    assert evaluation_seconds(generator, seen) > 600
+    began = time.monotonic()
+    report, _ = run(evaluate(generator, seen, 3.0))
+    assert time.monotonic() - began < 12  # on a busy machine
+    compared, fitted = report.protocol["held_out_images"], report.protocol["cas_images"]
+    assert isinstance(compared, int)
+    assert isinstance(fitted, int)
+    assert 32 <= compared == report.model.images < 10_000
+    assert 32 <= fitted < 20_000
+    assert report.protocol["extractor_epochs"] == 100_000
+    assert float(report.protocol["cas_epochs"]) < 1000
+
+
+def noise_seen(count: int, epochs: float = 3) -> EvaluationSet:
+    """So many images of noise as training photos and as held-out ones, seen by a random CNN."""
+    config = ClassifierConfig(resolution=28, categories=2, width=4, features=8, epochs=epochs)
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (count, 1, 28, 28), generator=random, dtype=torch.uint8)
+    labels = torch.arange(count) % 2
+    noise = Dataset(images=images, labels=labels, categories=("left", "right"))
+    return run(extract_features(Classifier(config).eval(), noise, noise))
+
+
 def test_the_alarm_rings_when_every_category_has_collapsed() -> None:
     config = GanConfig(resolution=28, categories=2, z_dim=8, generator_width=4)
-    extractor = Classifier(ClassifierConfig(resolution=28, categories=2, width=4, features=8))
-    images = torch.randint(0, 256, (40, 1, 28, 28), generator=torch.Generator().manual_seed(0))
-    noise = Dataset(
-        images=images.to(torch.uint8), labels=torch.arange(40) % 2, categories=("left", "right")
-    )
-    seen = run(extract_features(extractor.eval(), noise, noise))
+    seen = noise_seen(40)
     generator = Generator(config).eval()
     torch.nn.init.zeros_(generator.stem.weight)  # the same image whatever z is
     numbers = quick_metrics(generator, seen)

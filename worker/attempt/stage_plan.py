@@ -100,9 +100,11 @@ class StagePlan:
 
     @property
     def remaining_s(self) -> float:
-        """Expected seconds until the job ends."""
+        """Expected seconds until the job ends; within the budget, unless it is spent already."""
         now_s, stages = self.spent_s, list(self._stages.values())
         total = self._allotted(stages)
+        if total > self.budget_s - now_s > 0:
+            return self.budget_s - now_s
         left = max(0.0, self.budget_s - now_s - total)
         sharing = [stage for stage in stages if stage.allotted_s is None]
         for index, stage in enumerate(sharing):

@@ -51,6 +51,7 @@ from worker.training.stages import MEASURING, SEARCHING, allot_evaluation, open_
 FINAL_LENGTH = "finals.json"
 JOURNAL = "journal.jsonl"  # copy of the journal in object storage, in case Redis is wiped
 REDIS_TIMEOUT_S = 60  # long: the study does not work without Redis
+SHORTEST_S = 1.0  # of search and final trainings, however little time there is
 WAIT_S = 0.5  # between two polls for something to train
 TOO_FEW = "the data set has too few photos for a search; upload more"
 
@@ -203,7 +204,7 @@ def _agreed_budget(
         speed = reporter.run(MEASURING, steps)
         processes = max(1, min(job.parallel_trials, jobs.workers()))
         began_s = reporter.plan.spent_s
-        seconds = reporter.plan.seconds_for(SEARCHING) / SEARCH_SHARE
+        seconds = max(SHORTEST_S, reporter.plan.seconds_for(SEARCHING) / SEARCH_SHARE)
         budget = plan(speed, seconds, job.max_trials, processes)
         return asdict(replace(budget, began_s=began_s, ends_s=began_s + seconds))
 

@@ -21,7 +21,7 @@ LOADING_S, LOOKING_S = 1e-3, 1e-3  # for each photo; both are measured while the
 GENERATING_S = 0.05  # for each image
 FITTING_SHARE = 0.1  # of the time, at most
 EVALUATING_SHARE = 0.2  # of the time, at most, unless the stages before it end early
-REGISTERING_S, REGISTERING_SHARE = 5.0, 0.05  # the smaller one
+REGISTERING_S, REGISTERING_SHARE = 4.0, 0.25  # the smaller one
 
 
 def open_plan(storage: Storage, attempt: Reportable, photos: int) -> StagePlan:

@@ -31,7 +31,8 @@ from worker.training.registration import EVENTS, Trained, register
 from worker.training.stages import TRAINING, allot_evaluation, open_plan
 
 SHORTEST_S = 0.01  # of a training, however little time there is: one more step
-SHEETS = 20  # sample sheets and quick evaluations over a whole training
+SHEETS = 20  # sample sheets and quick evaluations over a whole training, at most
+PAUSE = 9  # times what a quick evaluation took, before the next: a tenth of the time at most
 DRAW_EVERY_S = 30  # between two drawings of the curves, which take half a second
 
 
@@ -82,7 +83,7 @@ class TrainingRun:
         self.categories = categories
         self.judge = judge
         self.metrics = self._metrics_so_far()
-        self.drawn_at = time.monotonic()
+        self.drawn_at = self.look_at = time.monotonic()
         self.quick_metrics: dict[str, float] = {}  # metrics of the last quick evaluation
 
     def train(self, dataset: Dataset, checkpoint_every_s: float) -> None:
@@ -96,7 +97,8 @@ class TrainingRun:
         for progress in train(self.state, dataset):
             if self.reporter.is_due:
                 self._report(progress)
-            if progress.fraction * SHEETS >= sheets + 1 and self.state.is_finite():
+            is_due = sheets + 1 <= progress.fraction * SHEETS < SHEETS  # at the end it is evaluated
+            if is_due and time.monotonic() >= self.look_at and self.state.is_finite():
                 sheets = int(progress.fraction * SHEETS)
                 self._quick_evaluation(progress)
             if time.monotonic() - saved_at >= checkpoint_every_s:
@@ -134,6 +136,8 @@ class TrainingRun:
 
     def _limit_time(self) -> None:
         """Limit the training to what is left: evaluations and checkpoints take time as well."""
+        if self.state.fraction == 1:
+            return  # it has ended, with the last step checked
         left = max(self.reporter.plan.seconds_for(TRAINING), SHORTEST_S)
         limit = round(self.state.seconds + left, 3)
         self.state.config = replace(self.state.config, max_seconds=limit)
@@ -153,6 +157,7 @@ class TrainingRun:
 
     def _quick_evaluation(self, progress: Progress) -> None:
         """Store a sample sheet and compute the quick metrics; draw the curves when they are due."""
+        began = time.monotonic()
         sheet = sample_sheet(self.state.ema, self.categories, self.state)
         self._store_for_display(f"samples-{progress.images:09d}.png", sheet)
         if self.judge is not None:
@@ -162,6 +167,7 @@ class TrainingRun:
             self.drawn_at = time.monotonic()
             self._store_for_display("curves.png", draw(self.metrics))
             self._store_for_display(EVENTS, event_file(self.metrics))
+        self.look_at = time.monotonic() + PAUSE * (time.monotonic() - began)
 
     def _add_metrics(self, progress: Progress, metrics: dict[str, float]) -> None:
         """Add metrics to the step's line of metrics.jsonl."""

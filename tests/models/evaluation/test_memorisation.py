@@ -47,8 +47,21 @@ def test_the_sheet_begins_with_the_closest_image_and_its_nearest_photos() -> Non
     row = [np.full((4, 4, 1), value, np.uint8) for value in (171, 170, 180, 160, 190)]
     names = [f"closest {number}" for number in range(1, ROWS + 1)]
     alone = contact_sheet([row] + [[row[0]]] * (ROWS - 1), names, tile=64)
-    height = 64
-    np.testing.assert_array_equal(pixels[:height, : alone.shape[1]], alone[:height])
+    above = pixels.shape[0] - contact_sheet([row] * 17, names + ["other"] * 7, tile=64).shape[0]
+    np.testing.assert_array_equal(pixels[above : above + 64, : alone.shape[1]], alone[:64])
+
+
+def test_the_sheet_says_which_images_are_generated() -> None:
+    values = torch.arange(0, 250, 10)
+    sheet = neighbour_sheet(
+        grey(values), values[:, None].float(), grey(values), values[:, None].float()
+    )
+    row = [np.full((4, 4, 1), 0, np.uint8)] * 5
+    headings = [(0, "generated"), (1, "nearest photos")]
+    named = contact_sheet([row] * 20, ["closest 10"] * 20, tile=64, headings=headings)
+    pixels = np.asarray(Image.open(io.BytesIO(sheet)))
+    assert pixels.shape == named.shape
+    np.testing.assert_array_equal(pixels[:24], named[:24])
 
 
 def test_the_other_rows_of_a_sheet_come_from_all_parts_of_the_images() -> None:

@@ -1,5 +1,8 @@
 """The CNN: it learns categories, its features are usable, its penalties act."""
 
+import math
+import time
+
 import pytest
 import torch
 
@@ -36,6 +39,27 @@ def test_it_learns_the_categories(squares: Dataset) -> None:
     assert batches[-1].loss < 0.5 * batches[0].loss
     assert not network.training
     assert accuracy(network, squares.images, squares.labels) == 1.0
+
+
+def test_a_limited_time_is_kept_and_shortens_the_schedule(squares: Dataset) -> None:
+    network = Classifier(ClassifierConfig(resolution=28, epochs=10_000, **TINY))
+    began = time.monotonic()
+    batches = list(fit(network, squares, seconds=1.0))
+    assert time.monotonic() - began < 3  # with the measuring, on a busy machine
+    assert 1 <= len(batches) < 10_000
+    assert network.config.epochs == round(len(batches) / 3, 3)
+    assert not network.training
+
+
+def test_enough_time_changes_nothing(squares: Dataset) -> None:
+    fitted = []
+    for seconds in (math.inf, 3600.0):
+        torch.manual_seed(0)
+        network = Classifier(ClassifierConfig(resolution=28, epochs=1.5, **TINY))
+        assert len(list(fit(network, squares, seconds))) == 4  # of 3 an epoch
+        assert network.config.epochs == 1.5
+        fitted.append(network.hidden.weight.detach())
+    assert torch.equal(*fitted)
 
 
 def test_predictions_are_probabilities(squares: Dataset) -> None:

@@ -120,6 +120,19 @@ def test_a_final_training_of_a_dead_process_goes_on_to_the_same_weights(
         assert one.equal(other)
 
 
+def test_final_trainings_end_in_their_time_and_one_at_least_is_done(photos: EvaluationSet) -> None:
+    shared, states = called(InMemoryStorage()), dict[str, bytes]()
+    config = FinalConfig(images=10**9, max_seconds=0.5, seconds_left=0.0)
+    trials = [
+        progress.trial
+        for progress in train_finalists(shared, states, START, photos, config, "me")
+        if progress.trial is not None
+    ]
+    assert [trial.seed for trial in trials] == [7]
+    assert trials[0].seconds < 5  # one step, on a busy machine
+    assert shared.take_final("me") is not None  # the other one was not begun
+
+
 def test_the_default_is_a_finalist_even_where_it_was_never_tried(photos: EvaluationSet) -> None:
     shared = SuccessiveHalving("search", InMemoryStorage(), 1, Goal(), "evolution", 0)
     assert choose_finalists(shared, START, 3) == [default_trial(START)]

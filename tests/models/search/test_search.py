@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -309,6 +310,16 @@ def test_a_search_that_is_out_of_time_begins_nothing(photos: EvaluationSet) -> N
     shared = rungs(InMemoryStorage())
     config = replace(CONFIG, max_seconds=1e-9)
     assert finished(searching(photos, shared, {}, config)) == []
+
+
+def test_a_training_that_is_not_done_in_time_is_dropped(photos: EvaluationSet) -> None:
+    shared = rungs(InMemoryStorage(), count=1)
+    config = replace(CONFIG, max_seconds=2.0, rungs=(10_000_000,))
+    began = time.monotonic()
+    assert finished(searching(photos, shared, {}, config)) == []
+    assert time.monotonic() - began < 10  # with what is measured before, on a busy machine
+    assert shared.trials(0) == []
+    assert shared.is_idle()
 
 
 # Evolution varies what was measured to be best; a latency is never the same twice.
