@@ -42,14 +42,15 @@ def contact_sheet(
     indent = max((round(font.getlength(text)) + 3 * gap for text in texts), default=0)
     columns = max(len(row) for row in rows)
     width, height = (2 * gap + n * (tile + gap) - gap for n in (columns, len(rows)))
-    above = round(LINE_HEIGHT * font.size) + gap if headings else 0
+    small = label_font(max(tile // 5, FONT_SIZES[0]))  # "generated" fits above one tile
+    above = round(LINE_HEIGHT * small.size) + gap if headings else 0
     sheet = Image.new("RGB", (indent + width, above + height), PAPER)
     draw = ImageDraw.Draw(sheet)
     ends = [*(column for column, _ in headings[1:]), columns]
     for (column, heading), end in zip(headings, ends, strict=True) if headings else ():
-        text = _ellipsise(heading, font, (end - column) * (tile + gap) - gap)
+        text = _ellipsise(heading, small, (end - column) * (tile + gap) - gap)
         place = (indent + gap + column * (tile + gap), (above + gap) / 2)
-        draw.text(place, text, fill=INK, font=font, anchor="lm")
+        draw.text(place, text, fill=INK, font=small, anchor="lm")
     for y, row in enumerate(rows):
         top = above + gap + y * (tile + gap)
         if texts:

@@ -3,11 +3,16 @@
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
 
 import pytest
 
+from tests.worker.conftest import StartWorker
+from tests.worker.watching import wait_for
 from worker import logs
+from worker.queue.queue import JobQueue
+from worker.schemas.requests import TrainJob
 from worker.settings import LogFormat
 
 FORGED = "2026-01-01 00:00:00,000 ERROR app.auth forged"
@@ -72,3 +77,29 @@ def test_lines_name_what_they_are_about(logger: logging.Logger) -> None:
     assert text.getvalue().endswith("WARNING test-of-logs [req_1] [job_1] told\n")
     line = json.loads(lines.getvalue())
     assert (line["request_id"], line["job_id"]) == ("req_1", "job_1")
+
+
+def test_a_worker_logs_its_start_and_the_stages_and_end_of_each_job(
+    jobs: JobQueue,
+    tiny_job: TrainJob,
+    start_worker: StartWorker,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("VITRINE_LOG_LEVEL", "debug")
+    worker = start_worker()
+    good = jobs.submit("train", tiny_job)
+    wait_for(jobs, good.id, lambda record: record.terminal)
+    bad = jobs.submit("train", tiny_job.model_copy(update={"dataset": "ds_00000000000000000000"}))
+    wait_for(jobs, bad.id, lambda record: record.terminal)
+    worker.terminate()
+    worker.wait()
+    said = capfd.readouterr().err.splitlines()
+    assert any("Redis and the store answer, it waits for jobs" in line for line in said)
+    for stage in ("loading data", "training", "evaluating", "registering"):
+        began, ended = (line for line in said if f"[{good.id}]" in line and f": {stage} " in line)
+        assert began.endswith(f"{stage} begins")
+        assert re.search(rf"{stage} took [0-9.]+ s$", ended)
+    assert any(f"job {bad.id} failed: dataset_not_found" in line for line in said)
+    assert not any("Job OK" in line for line in said)  # RQ's word for both
+    assert said[-1].endswith("stopped")

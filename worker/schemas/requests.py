@@ -74,7 +74,11 @@ class TrainJob(BaseModel):
         default=None, description="Adversarial loss; the preset's own where it is left out."
     )
     max_images: Annotated[int, Field(ge=1, le=50_000_000)] = 500_000
-    max_seconds: Annotated[int, Field(ge=1, le=86_400)] = 3600
+    max_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(
+        default=3600,
+        description="For the whole job while it runs, evaluation and registration included; the"
+        " training gets what they leave, and takes a step at least.",
+    )
     batch_size: Annotated[int, Field(ge=2, le=512)] | None = Field(
         default=None, description="The preset's own where it is left out."
     )
@@ -136,8 +140,9 @@ class GenerateAfterwards(BaseModel):
 class NasJob(BaseModel):
     """Search for a better generator and discriminator, train the best, and register it.
 
-    Half of `max_seconds` goes to the search; in the other half its `finalists` best candidates and
-    the preset are trained on all photos, `final_seeds` times each, and the best is registered.
+    Half of the time that preparation and evaluation leave goes to the search; in the other half its
+    `finalists` best candidates and the preset are trained on all photos, `final_seeds` times each,
+    and the best is registered.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -149,7 +154,9 @@ class NasJob(BaseModel):
         default="balanced", description="Where the search starts, and what it must beat."
     )
     max_trials: Annotated[int, Field(ge=1, le=1000)] = 40
-    max_seconds: Annotated[int, Field(ge=1, le=604_800)] = 3600
+    max_seconds: Annotated[int, Field(ge=1, le=604_800)] = Field(
+        default=3600, description="For the whole job while it runs, from the photos to the model."
+    )
     parallel_trials: Annotated[int, Field(ge=1, le=64)] = Field(
         default=1, description="Workers that take part, where so many are free."
     )

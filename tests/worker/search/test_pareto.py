@@ -40,7 +40,10 @@ def test_the_table_marks_the_front_and_the_limits() -> None:
     marks = [(row["pareto"], row["within_limits"]) for row in content["trials"]]
     # The default counts at the highest rung that it has reached.
     assert marks == [(False, True), (True, True), (True, True), (False, False), (False, False)]
-    assert [row["kid"] for row in content["finals"]] == [9.0]
+    # The scales differ, and so do the names.
+    assert [row["kid_search"] for row in content["trials"]] == [9.0, 4.0, 12.0, 20.0, WORST]
+    assert [row["kid_report"] for row in content["finals"]] == [9.0]
+    assert not any("kid" in row for row in content["trials"] + content["finals"])
 
 
 def test_the_plot_shows_what_was_trained() -> None:
