@@ -1,0 +1,51 @@
+"""Recorder of a process's writes, syncs and answers: `record_writes.c` loaded into all of them."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+SOURCE = Path(__file__).with_name("record_writes.c")
+NEEDS = "a power cut is simulated by a library in C: install a C compiler (cc) on Linux"
+
+
+class Record(NamedTuple):
+    """One line of the log, as `record_writes.c` describes them."""
+
+    call: str
+    arguments: list[str]
+
+
+class Recorder:
+    """Records what the processes with this `environment` do below the folder `root`.
+
+    `skip` is a folder below it whose files may be lost.
+    """
+
+    def __init__(self, folder: Path, root: Path, skip: Path) -> None:
+        self.root = root
+        self.skip = skip
+        self.log = folder / "writes.log"
+        library = folder / "record_writes.so"
+        compiler = shutil.which("cc")
+        if compiler is None:
+            raise FileNotFoundError(NEEDS)
+        subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", library, SOURCE], check=True)
+        self.environment = {
+            "LD_PRELOAD": str(library),
+            "RECORD_ROOT": str(root),
+            "RECORD_SKIP": str(skip),
+            "RECORD_LOG": str(self.log),
+        }
+
+    def records(self) -> Iterator[Record]:
+        """What has been logged so far."""
+        with self.log.open() as lines:
+            for line in lines:
+                call, *arguments = line.rstrip("\n").split("\t")
+                yield Record(call, arguments)
+
+    def copy(self, token: str) -> Path:
+        """A file as it was when its fsync ended."""
+        return self.log.with_name(f"{self.log.name}.{token}")
