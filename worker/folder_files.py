@@ -1,4 +1,4 @@
-"""Files of a folder as objects: atomic writes that are on the disk when they return, and listings.
+"""Files of a folder as objects: atomic writes and deletions, on the disk when they return; listings.
 
 Only names made of the characters of a storage key are listed. Whatever else lies in the folder,
 such as a file manager's own files or an unfinished write, is not an object.
@@ -11,7 +11,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +20,9 @@ from typing import BinaryIO
 NAME = re.compile(r"[A-Za-z0-9._@-]+")
 UNFINISHED = re.compile(r"[A-Za-z0-9._@-]+#[0-9a-f]{16}")
 COPY_BYTES = 2**20
+REMEMBERED = 10_000  # folders
+
+_on_disk: set[Path] = set()  # folders whose own names this process has synced
 
 
 def write(target: Path, data: bytes | Path | BinaryIO, *, create: bool) -> None:
@@ -29,7 +32,7 @@ def write(target: Path, data: bytes | Path | BinaryIO, *, create: bool) -> None:
         FileExistsError: `create` is set and there is a file already.
         OSError: the file was not written; an earlier one is as it was.
     """
-    _make_folder(target.parent)
+    make_folder(target.parent)
     # `#` is in no object's name.
     unfinished = target.with_name(f"{target.name}#{secrets.token_hex(8)}")
     try:
@@ -38,9 +41,44 @@ def write(target: Path, data: bytes | Path | BinaryIO, *, create: bool) -> None:
             os.link(unfinished, target)
         else:
             unfinished.replace(target)
+    except FileExistsError:
+        _sync_folder(target.parent)  # the writer of that file may not have done so yet
+        raise
     finally:
         unfinished.unlink(missing_ok=True)
     _sync_folder(target.parent)
+
+
+def delete(files: Iterable[Path]) -> None:
+    """Delete files; those that exist do not come back after a power failure once this returns."""
+    folders = set()
+    for file in files:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            file.unlink()
+            folders.add(file.parent)
+    for folder in folders:
+        _sync_folder(folder)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder with its parents; it survives a power failure once this returns.
+
+    One that exists may have been created a moment ago, by a process that has not synced it yet.
+    """
+    if folder in _on_disk and folder.is_dir():
+        return
+    if not folder.is_mount():
+        make_folder(folder.parent)
+        try:
+            folder.mkdir()
+        except FileExistsError:  # if it is a file, the write fails
+            with suppress(PermissionError):  # a home folder's parent, which may not be read
+                _sync_folder(folder.parent)
+        else:
+            _sync_folder(folder.parent)
+    if len(_on_disk) >= REMEMBERED:
+        _on_disk.clear()
+    _on_disk.add(folder)
 
 
 def sweep_unfinished(root: Path, age: timedelta) -> int:
@@ -89,16 +127,6 @@ def _state(entry: "os.DirEntry[str]") -> os.stat_result | None:
         if error.errno in (errno.ENOENT, errno.ELOOP):
             return None
         raise
-
-
-def _make_folder(folder: Path) -> None:
-    """Create a folder with its parents; a new one is synced into the folder that holds it."""
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    with suppress(FileExistsError):  # by another writer; if it is a file, the write fails
-        folder.mkdir()
-    _sync_folder(folder.parent)
 
 
 def _write_synced(path: Path, data: bytes | Path | BinaryIO) -> None:

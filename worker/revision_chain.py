@@ -91,7 +91,8 @@ class RevisionChain(Generic[Revision]):
         return found
 
     def delete(self) -> None:
-        """Remove all revisions, the first one first."""
+        """Remove all revisions, the first one first, for good before the others."""
+        self.storage.delete(self._key(1))
         self.storage.clear(self.folder)
 
     def key(self, number: int) -> str:

@@ -74,8 +74,9 @@ class Storage:
             if scheme == "memory":
                 return cls(MemoryStore())
             if scheme == "file":
+                folder_files.make_folder(Path(place))
                 # Without automatic_cleanup, which removes folders that another thread writes to.
-                return cls(LocalStore(place, mkdir=True), Path(place))
+                return cls(LocalStore(place), Path(place))
             if scheme in CLOUDS:
                 cloud = open_cloud(url, public_url)
                 return cls(cloud.store, cloud=cloud)
@@ -183,17 +184,25 @@ class Storage:
             return sorted(path.rsplit("/", 1)[-1] for path in found if KEY.fullmatch(path))
 
     def delete(self, key: str) -> None:
-        """Remove an object; a missing one is no error."""
+        """Remove an object; a missing one is no error. It is gone for good when this returns."""
         try:
             with _translated("delete"):
+                if self._folder is not None:
+                    folder_files.delete([self._folder / _checked(key)])
+                    return
                 obstore.delete(self._store, _checked(key))
         except ObjectNotFound:
             pass
 
     def clear(self, prefix: str) -> None:
-        """Remove every object below the folder `prefix`."""
-        for key in self.keys(prefix):
-            self.delete(key)
+        """Remove every object below the folder `prefix`, all for good when this returns."""
+        keys = self.keys(prefix)
+        if self._folder is None:
+            for key in keys:
+                self.delete(key)
+            return
+        with _translated("delete"):
+            folder_files.delete(self._folder / key for key in keys)
 
     def sign(self, method: Literal["GET", "PUT"], key: str, valid: timedelta) -> SignedRequest:
         """A presigned URL that reads (GET) or stores (PUT) this object for the time `valid`.

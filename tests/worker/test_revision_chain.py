@@ -1,6 +1,8 @@
 """Revision chains: of several writers of one number, one succeeds."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
@@ -66,3 +68,15 @@ def test_a_deleted_chain_is_empty(chain: RevisionChain[Entry]) -> None:
     chain.append(1, Entry(text="a"))
     chain.delete()
     assert chain.revisions() == []
+
+
+def test_the_first_revision_is_gone_for_good_before_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = RevisionChain(Storage.open(f"file://{tmp_path}"), "chain", Entry, "alias")
+    for number in (1, 2, 3):
+        chain.append(number, Entry(text="a"))
+    left = []
+    monkeypatch.setattr(os, "fsync", lambda _: left.append(sorted(os.listdir(tmp_path / "chain"))))
+    chain.delete()
+    assert left == [["000002.json", "000003.json"], []]

@@ -149,18 +149,22 @@ def test_foreign_objects_of_a_bucket_are_not_listed(
     assert store.folders("m") == ["a"]
 
 
-def test_what_is_stored_in_a_folder_is_on_the_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = Storage.open(f"file://{tmp_path}/objects")
-    synced: list[Path] = []
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files and folders that are synced in a test, in order."""
+    found: list[Path] = []
     fsync = os.fsync
 
     def recorded(descriptor: int) -> None:
-        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        found.append(Path(f"/proc/self/fd/{descriptor}").readlink())
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", recorded)
+    return found
+
+
+def test_what_is_stored_in_a_folder_is_on_the_disk(tmp_path: Path, synced: list[Path]) -> None:
+    store = Storage.open(f"file://{tmp_path}/objects")
     for write in (store.put, store.create):
         synced.clear()
         write(f"new-{write.__name__}/key", b"x")
@@ -169,6 +173,49 @@ def test_what_is_stored_in_a_folder_is_on_the_disk(
         assert (folder_of_new, folder) == (new.parent, new)
         assert content.name.startswith("key#")
         assert [path.name for path in new.iterdir()] == ["key"]
+
+
+def test_the_folder_of_a_store_is_on_the_disk(tmp_path: Path, synced: list[Path]) -> None:
+    (tmp_path / "data").mkdir()
+    Storage.open(f"file://{tmp_path}/data/deep/objects")
+    assert synced[-3:] == [tmp_path, tmp_path / "data", tmp_path / "data" / "deep"]
+
+
+def test_a_folder_that_another_process_has_just_made_is_on_the_disk(
+    tmp_path: Path, synced: list[Path]
+) -> None:
+    store = Storage.open(f"file://{tmp_path}")
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    synced.clear()
+    store.put("a/b/key", b"x")
+    assert synced[:2] == [tmp_path, tmp_path / "a"]
+    synced.clear()
+    store.put("a/b/key", b"x")
+    assert [path.name[:4] for path in synced] == ["key#", "b"]
+
+
+def test_an_object_that_is_told_to_exist_is_on_the_disk(tmp_path: Path, synced: list[Path]) -> None:
+    store = Storage.open(f"file://{tmp_path}")
+    store.create("a/key", b"x")
+    synced.clear()
+    with pytest.raises(ObjectExists):
+        store.create("a/key", b"y")
+    assert synced[-1] == tmp_path / "a"
+
+
+def test_what_is_deleted_from_a_folder_does_not_come_back(
+    tmp_path: Path, synced: list[Path]
+) -> None:
+    store = Storage.open(f"file://{tmp_path}")
+    for key in ("a/1", "a/2", "a/b/3", "a/b/4"):
+        store.put(key, b"x")
+    synced.clear()
+    store.delete("a/1")
+    assert synced == [tmp_path / "a"]
+    synced.clear()
+    store.clear("a")
+    assert sorted(synced) == [tmp_path / "a", tmp_path / "a" / "b"]
+    assert list(store.keys("a")) == []
 
 
 def test_an_unfinished_write_is_no_object(tmp_path: Path) -> None:
