@@ -1,7 +1,8 @@
-"""Files of a folder as objects: atomic writes and deletions, on the disk when they return; listings.
+"""Files of a folder as objects: atomic writes, deletions and listings.
 
-Only names made of the characters of a storage key are listed. Whatever else lies in the folder,
-such as a file manager's own files or an unfinished write, is not an object.
+A write or a deletion survives a power failure once it returns. Only names made of the characters of
+a storage key are listed. Whatever else lies in the folder, such as a file manager's own files or an
+unfinished write, is not an object.
 """
 
 import errno

@@ -76,7 +76,7 @@ class Storage:
             if scheme == "file":
                 folder_files.make_folder(Path(place))
                 # Without automatic_cleanup, which removes folders that another thread writes to.
-                return cls(LocalStore(place), Path(place))
+                return cls(LocalStore(place, mkdir=True), Path(place))
             if scheme in CLOUDS:
                 cloud = open_cloud(url, public_url)
                 return cls(cloud.store, cloud=cloud)

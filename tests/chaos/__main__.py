@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.measure import machine
+from tests.chaos import recorder
 from tests.chaos.freezes import freeze_jobs
 from tests.chaos.history import Verdict
 from tests.chaos.kills import WHOM, Killed, kill_jobs
 from tests.chaos.outages import ANSWER_S, BACK_S, kill_redis, one_key, redis_away
+from tests.chaos.power import cut_power
 from tests.chaos.storage_faults import harm_every_call
 from tests.chaos.world import World
 from tests.s3 import S3Server
@@ -31,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--away", type=float, nargs="+", default=[1, 10, 60], help="seconds")
     parser.add_argument("--requests", type=int, default=1000, help="with one key, at once")
     parser.add_argument("--faults", type=int, help="of the store; every call where left out")
+    parser.add_argument("--clients", type=int, default=3, help="before the power is cut")
+    parser.add_argument("--cuts", type=int, help="of the power; twice for each answer if left out")
     parser.add_argument("--worlds", type=int, default=4, help="job systems that are killed at once")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
@@ -134,6 +138,18 @@ def _storage(options: argparse.Namespace, server: S3Server, folder: Path) -> Ite
     yield Row(f"store, each of {found.calls} calls", 0, found.verdict, note, found.failed)
 
 
+def _power(options: argparse.Namespace, server: S3Server, folder: Path) -> Iterator[Row]:  # noqa: ARG001 - on files
+    if not recorder.is_possible():
+        sys.exit(recorder.NEEDS)
+    (folder / "power").mkdir()
+    found = cut_power(folder / "power", options.seed, options.clients, options.cuts)
+    note = (
+        f"{found.answers} answers, of whose promises {found.promises} were checked,"
+        f" {len(found.broken)} broken; {found.names_at_risk} names were not synced"
+    )
+    yield Row("power cut", found.cuts, Verdict(), note, found.broken)
+
+
 SCENARIOS: dict[str, Callable[[argparse.Namespace, S3Server, Path], Iterator[Row]]] = {
     "kills": _kills,
     "freezes": _freezes,
@@ -141,6 +157,7 @@ SCENARIOS: dict[str, Callable[[argparse.Namespace, S3Server, Path], Iterator[Row
     "away": _away,
     "key": _key,
     "storage": _storage,
+    "power": _power,
 }
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from tests.chaos.recorder import Record, Recorder
 class File:
     """A file; `token` names the fsync that has stored its content, of `size` bytes."""
 
-    inode: int
     writes: int = 0
     token: str | None = None
     size: int = 0
@@ -55,26 +54,17 @@ class Disc:
     def replay(self, record: Record) -> None:
         """Do the next call of the log."""
         match record:
-            case ("mkdir", [path]):
-                self._put(path, Folder())
-            case ("create", [path, inode]):
-                self._files[int(inode)] = File(int(inode))
-                self._put(path, self._files[int(inode)])
             case ("write", [inode]):
                 self._files[int(inode)].writes += 1
                 self._files[int(inode)].token = None
-            case ("link", [path, new]):
-                self._put(new, self._find(path))
-            case ("rename", [path, new]):
-                self._put(new, self._folder(path).names.pop(_name(path)))
-            case ("unlink", [path]):
-                del self._folder(path).names[_name(path)]
             case ("sync", [token, "folder", path]):
                 self._begin(token, self._find(path))
             case ("sync", [token, "file", inode]):
                 self._begin(token, self._files[int(inode)])
             case ("synced", [token, size]):
                 self._end(token, int(size))
+            case _:
+                self._change_names(record)
 
     def leave(self, target: Path, chance: random.Random | None = None) -> None:
         """Make the new folder `target` hold what a power cut would leave at this moment.
@@ -98,6 +88,20 @@ class Disc:
             folders[:] = [name for name in folders if Path(parent, name) != self.recorder.skip]
             real |= {Path(parent, name) for name in (*folders, *files)}
         return sorted(map(str, here ^ real))
+
+    def _change_names(self, record: Record) -> None:
+        match record:
+            case ("mkdir", [path]):
+                self._put(path, Folder())
+            case ("create", [path, inode]):
+                self._files[int(inode)] = File()
+                self._put(path, self._files[int(inode)])
+            case ("link", [path, new]):
+                self._put(new, self._find(path))
+            case ("rename", [path, new]):
+                self._put(new, self._folder(path).names.pop(_name(path)))
+            case ("unlink", [path]):
+                del self._folder(path).names[_name(path)]
 
     def _leave(self, folder: Folder, target: Path, chance: random.Random | None) -> None:
         target.mkdir()

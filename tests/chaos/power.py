@@ -1,4 +1,4 @@
-"""Power cuts: what the disc may hold at any moment, and whether the service keeps its promises on it.
+"""Power cuts: what the disc may hold at a moment, and what of its promises the service then keeps.
 
 One run of the whole service is recorded, with its clients' requests. Then, for each answer and for
 moments between them, the worst discs that a power cut could have left are built, and the service is
@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 from fastapi.testclient import TestClient
 
 from app.main import create_app
@@ -39,41 +40,41 @@ class PowerCuts:
 
     answers: int = 0  # that promised something
     cuts: int = 0
-    names_at_risk: int = 0  # which were not synced at the moment of a cut
+    names_at_risk: int = 0  # that were not synced at the moment of a cut, over all cuts
     promises: int = 0  # that were checked, over all cuts
     broken: list[str] = field(default_factory=list)
 
 
-def cut_power(folder: Path, seed: int, clients: int, between: int) -> PowerCuts:
-    """Record clients; cut the power after each answer and at `between` moments between answers."""
+def cut_power(folder: Path, seed: int, clients: int, most: int | None = None) -> PowerCuts:
+    """Record clients, then cut the power after each answer, and as often between answers.
+
+    At most `most` of these moments are drawn by `seed`; what a cut leaves of the rest is, too.
+    """
     folder = folder.resolve()
     recorder = Recorder(folder, folder / "root", folder / "root" / "data" / "valkey")
     promises = [client.promises for client in _record(recorder, clients)]
-    records, result = list(recorder.records()), PowerCuts()
+    records, result, chance = list(recorder.records()), PowerCuts(), random.Random(seed)
     promising = {promise.request_id for each in promises for promise in each}
-    moments = [n for n, record in enumerate(records) if promising.intersection(record.arguments)]
-    result.answers, middle = len(moments), moments[len(moments) // 2]
-    chance = random.Random(seed)
-    cuts = {*moments, *chance.sample(range(moments[0]), between // 4)}
-    cuts |= {*chance.sample(range(moments[0], len(records)), between - between // 4)}
+    after = [n for n, record in enumerate(records) if promising.intersection(record.arguments)]
+    result.answers, middle = len(after), after[len(after) // 2]
+    moments = after + chance.sample(range(len(records)), len(after))
+    moments = [middle, *chance.sample(moments, min(most or len(moments), len(moments)))]
     disc, answered = Disc(recorder), set[str]()
     with EmbeddedValkey(folder / "valkey") as valkey:
         for moment, record in enumerate(records):
             disc.replay(record)
             answered |= {*record.arguments} if record.call == "answer" else set()
-            if moment not in cuts:
+            if moment not in moments:
                 continue
             due = [promise for each in promises for promise in outstanding(each, answered)]
             for kept in (None, chance):
                 with _left(disc, folder / "left", kept) as left:
                     found = _broken(left, valkey, due)
-                    found += _unfinished(left, due) if moment == middle else []
+                    found += _restarted(left, due) if moment == middle else []
                 result.cuts += 1
                 result.promises += len(due)
                 result.names_at_risk += disc.at_risk()
-                result.broken += [
-                    f"{' '.join(record.arguments)} ({moment}): {what}" for what in found
-                ]
+                result.broken += [f"{moment}, {' '.join(record.arguments)}: {it}" for it in found]
     result.broken += [f"not recorded: {path}" for path in disc.differences()]
     return result
 
@@ -114,15 +115,10 @@ def _broken(data: Path, valkey: EmbeddedValkey, promises: list[Promise]) -> list
     queue = app.state.services.queue
     queue.leases.redis.flushall()
     # Not entered, so that no background loop changes anything.
-    client = TestClient(app, raise_server_exceptions=False)
-
-    def ask(method: str, path: str, body: object = None, key: str | None = None) -> Answer:
-        headers = {} if key is None else {"Idempotency-Key": key}
-        answer = client.request(method, path, json=body, headers=headers)
-        return Answer(answer.status_code, answer.content)
-
+    ask = _asking(TestClient(app, raise_server_exceptions=False))
     found = [*_unkept(promises, ask), *_half_there(storage, ask)]
     found += [f"{key} is damaged" for key in app.state.services.storage.damaged]
+    app.state.services.sampler.batcher.close()
     queue.leases.redis.close()
     queue.queue.connection.close()
     return found
@@ -161,16 +157,11 @@ def _half_there(storage: Storage, ask: Ask) -> Iterator[str]:
                 yield f"files of {path}"
 
 
-def _unfinished(data: Path, promises: list[Promise]) -> list[str]:
+def _restarted(data: Path, promises: list[Promise]) -> list[str]:
     """Start the whole service on what is left; returns the promises that it does not keep."""
     with closing(Service({"VITRINE_DATA_DIR": str(data)})) as service:
         service.wait_until_ready()
-
-        def ask(method: str, path: str, body: object = None, key: str | None = None) -> Answer:
-            headers = {} if key is None else {"Idempotency-Key": key}
-            answer = service.client.request(method, path, json=body, headers=headers)
-            return Answer(answer.status_code, answer.content)
-
+        ask = _asking(service.client)
         deadline = time.monotonic() + FINISH_S
         while open_jobs := _open_jobs(ask):
             if time.monotonic() > deadline:
@@ -179,6 +170,15 @@ def _unfinished(data: Path, promises: list[Promise]) -> list[str]:
         found = [*(f"{job} has not ended" for job in open_jobs), *_unkept(promises, ask)]
         service.interrupt()
     return found
+
+
+def _asking(client: TestClient | httpx.Client) -> Ask:
+    def ask(method: str, path: str, body: object = None, key: str | None = None) -> Answer:
+        headers = {} if key is None else {"Idempotency-Key": key}
+        answer = client.request(method, path, json=body, headers=headers)
+        return Answer(answer.status_code, answer.content)
+
+    return ask
 
 
 def _open_jobs(ask: Ask) -> list[str]:

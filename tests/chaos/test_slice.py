@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos import recorder
 from tests.chaos.freezes import freeze_jobs
 from tests.chaos.kills import kill_jobs
 from tests.chaos.outages import kill_redis
+from tests.chaos.power import cut_power
 from tests.chaos.storage_faults import harm_every_call
 from tests.chaos.world import World
 from tests.s3 import S3Server
@@ -56,3 +58,12 @@ def test_a_job_outlasts_a_store_that_fails_at_any_call(tmp_path: Path) -> None:
     assert sum(result.fired.values()) == 6
     assert (result.failed, result.different) == ([], 0)
     assert result.verdict.complaints == []
+
+
+@pytest.mark.skipif(not recorder.is_possible(), reason=recorder.NEEDS)
+def test_what_was_answered_with_2xx_is_there_after_a_power_cut(tmp_path: Path) -> None:
+    result = cut_power(tmp_path, seed=1, clients=1, most=12)
+    assert result.broken == []
+    assert result.cuts >= 24
+    assert result.promises > 100
+    assert result.names_at_risk > 0
