@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.measure import machine
-from tests.chaos import recorder
 from tests.chaos.freezes import freeze_jobs
 from tests.chaos.history import Verdict
 from tests.chaos.kills import WHOM, Killed, kill_jobs
 from tests.chaos.outages import ANSWER_S, BACK_S, kill_redis, one_key, redis_away
-from tests.chaos.power import cut_power
+from tests.chaos.power import recorder
+from tests.chaos.power.cuts import cut_power
 from tests.chaos.storage_faults import harm_every_call
 from tests.chaos.world import World
 from tests.s3 import S3Server

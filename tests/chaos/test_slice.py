@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos import recorder
 from tests.chaos.freezes import freeze_jobs
 from tests.chaos.kills import kill_jobs
 from tests.chaos.outages import kill_redis
-from tests.chaos.power import cut_power
+from tests.chaos.power import recorder
+from tests.chaos.power.cuts import cut_power
 from tests.chaos.storage_faults import harm_every_call
 from tests.chaos.world import World
 from tests.s3 import S3Server

@@ -1,5 +1,5 @@
 /* Recorder of writes, for LD_PRELOAD: what a process changes below a folder, what of it it syncs, and
- * when it answers 2xx over HTTP. `tests/chaos/disc.py` makes of it what a power cut would leave.
+ * when it answers 2xx over HTTP. `tests/chaos/power/disc.py` makes of it what a power cut would leave.
  *
  * RECORD_ROOT names the folder, RECORD_SKIP one below it that is left out, RECORD_LOG the log, which has
  * a line for each call that succeeded, fields set apart by tabs, in the order of all processes:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.chaos.recorder import Record, Recorder
+from tests.chaos.power.recorder import Record, Recorder
 
 
 @dataclass

@@ -24,13 +24,14 @@ class Record(NamedTuple):
 
 
 class Recorder:
-    """Records what the processes with this `environment` do below the folder `root`.
+    """Records what the processes with this `environment` do below the new folder `root`.
 
     `skip` is a folder below it whose files may be lost.
     """
 
     def __init__(self, folder: Path, root: Path, skip: Path) -> None:
         self.root = root
+        root.mkdir()
         self.skip = skip
         self.log = folder / "writes.log"
         library = folder / "record_writes.so"

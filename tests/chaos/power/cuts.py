@@ -1,0 +1,100 @@
+"""Power cuts: what the disc may hold at a moment, and what of its promises the service then keeps.
+
+One run of the whole service is recorded, with its clients' requests. Then, for each answer and for
+moments between them, the worst discs that a power cut could have left are built, and the service is
+started on each: all that was answered with 2xx must be there, and nothing may be half there. Redis
+is not on the disc: it is rebuilt.
+"""
+
+import random
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.chaos.power.disc import Disc
+from tests.chaos.power.recorder import Recorder
+from tests.chaos.promises import FINISH_S, Ask, Promise, outstanding, run_clients
+from tests.chaos.restart import asking, half_there, restarted, unkept
+from tests.service import Service
+from worker.embedded_valkey import EmbeddedValkey
+
+
+@dataclass
+class PowerCuts:
+    """Results of the power cuts."""
+
+    answers: int = 0  # that promised something
+    cuts: int = 0
+    names_at_risk: int = 0  # that were not synced at the moment of a cut, over all cuts
+    promises: int = 0  # that were checked, over all cuts
+    broken: list[str] = field(default_factory=list)
+
+
+def cut_power(folder: Path, seed: int, clients: int, most: int | None = None) -> PowerCuts:
+    """Record clients, then cut the power after each answer, and as often between answers.
+
+    At most `most` of these moments are drawn by `seed`; what a cut leaves of the rest is, too.
+    """
+    folder = folder.resolve()
+    recorder = Recorder(folder, folder / "root", folder / "root" / "data" / "valkey")
+    promises = run_clients(clients, recorder.root / "data", recorder.environment)
+    records, result, chance = list(recorder.records()), PowerCuts(), random.Random(seed)
+    promising = {promise.request_id for each in promises for promise in each}
+    after = [n for n, record in enumerate(records) if promising.intersection(record.arguments)]
+    result.answers, middle = len(after), after[len(after) // 2]
+    moments = after + chance.sample(range(len(records)), len(after))
+    moments = [middle, *chance.sample(moments, min(most or len(moments), len(moments)))]
+    disc, answered = Disc(recorder), set[str]()
+    with EmbeddedValkey(folder / "valkey") as valkey:
+        for moment, record in enumerate(records):
+            disc.replay(record)
+            answered |= {*record.arguments} if record.call == "answer" else set()
+            if moment not in moments:
+                continue
+            due = [promise for each in promises for promise in outstanding(each, answered)]
+            for kept in (None, chance):
+                with _left(disc, folder / "left", kept) as left:
+                    found = _broken(left, valkey, due)
+                    found += _restarted(left, due) if moment == middle else []
+                result.cuts += 1
+                result.promises += len(due)
+                result.names_at_risk += disc.at_risk()
+                result.broken += [f"{moment}, {' '.join(record.arguments)}: {it}" for it in found]
+    result.broken += [f"not recorded: {path}" for path in disc.differences()]
+    return result
+
+
+@contextmanager
+def _left(disc: Disc, folder: Path, chance: random.Random | None) -> Iterator[Path]:
+    """The data folder of the service after a power cut."""
+    disc.leave(folder, chance)
+    yield folder / "data"
+    shutil.rmtree(folder)
+
+
+def _broken(data: Path, valkey: EmbeddedValkey, promises: list[Promise]) -> list[str]:
+    """What of the promises the API does not keep on what is left, and what is half there."""
+    with restarted(data, valkey) as api:
+        damaged = [f"{key} is damaged" for key in api.storage.damaged]
+        return [*unkept(promises, api.ask), *half_there(api), *damaged]
+
+
+def _restarted(data: Path, promises: list[Promise]) -> list[str]:
+    """Start the whole service on what is left; returns the promises that it does not keep."""
+    with closing(Service({"VITRINE_DATA_DIR": str(data)})) as service:
+        service.wait_until_ready()
+        ask = asking(service.client)
+        deadline = time.monotonic() + FINISH_S
+        while (unfinished := _unfinished(ask)) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        found = [*(f"{job} has not ended" for job in unfinished), *unkept(promises, ask)]
+        service.interrupt()
+    return found
+
+
+def _unfinished(ask: Ask) -> list[str]:
+    jobs = ask("GET", "/jobs?limit=100").json["data"]
+    return [job["id"] for job in jobs if job["finished_at"] is None]
