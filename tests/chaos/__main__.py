@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.measure import machine
+from tests.chaos.damage import damage_objects
 from tests.chaos.freezes import freeze_jobs
 from tests.chaos.history import Verdict
 from tests.chaos.kills import WHOM, Killed, kill_jobs
 from tests.chaos.outages import ANSWER_S, BACK_S, kill_redis, one_key, redis_away
 from tests.chaos.power import recorder
-from tests.chaos.power.cuts import cut_power
+from tests.chaos.power.cuts import cut_power, record
+from tests.chaos.promises import outstanding, run_clients
+from tests.chaos.redis_errors import refuse
 from tests.chaos.storage_faults import harm_every_call
 from tests.chaos.world import World
 from tests.s3 import S3Server
@@ -31,10 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--freezes", type=int, default=30)
     parser.add_argument("--redis-kills", type=int, default=20)
     parser.add_argument("--away", type=float, nargs="+", default=[1, 10, 60], help="seconds")
+    parser.add_argument("--refused", type=float, default=10, help="seconds of each Redis error")
     parser.add_argument("--requests", type=int, default=1000, help="with one key, at once")
     parser.add_argument("--faults", type=int, help="of the store; every call where left out")
     parser.add_argument("--clients", type=int, default=3, help="before the power is cut")
     parser.add_argument("--cuts", type=int, help="of the power; twice for each answer if left out")
+    parser.add_argument("--damages", type=int, help="of objects; each in each way if left out")
     parser.add_argument("--worlds", type=int, default=4, help="job systems that are killed at once")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
@@ -122,6 +127,20 @@ def _away(options: argparse.Namespace, server: S3Server, folder: Path) -> Iterat
         yield Row(f"Redis away for {seconds:.0f} s", 1, found.verdict, note, complaints)
 
 
+def _errors(options: argparse.Namespace, server: S3Server, folder: Path) -> Iterator[Row]:
+    with closing(World(folder, server, "errors")) as world:
+        found = refuse(world, options.refused)
+    answers = ", ".join(f"{count} times {status}" for status, count in found.answers.items())
+    note = (
+        f"trained on in attempt {found.attempts}, {found.deaths} deaths; the API said {answers},"
+        f" within {found.slowest_answer_s:.2f} s"
+    )
+    kept = found.answers.keys() <= {202, 503} and (found.attempts, found.deaths) == (1, 0)
+    kinds = ", ".join(f"{count} {word}" for word, count in found.errors.items())
+    complaints = [] if kept else [note]
+    yield Row(f"Redis errors ({kinds})", len(found.errors), found.verdict, note, complaints)
+
+
 def _key(options: argparse.Namespace, server: S3Server, folder: Path) -> Iterator[Row]:
     with closing(World(folder, server, "key")) as world:
         made = one_key(world, options.requests)
@@ -142,7 +161,8 @@ def _power(options: argparse.Namespace, server: S3Server, folder: Path) -> Itera
     if not recorder.is_possible():
         sys.exit(recorder.NEEDS)
     (folder / "power").mkdir()
-    found = cut_power(folder / "power", options.seed, options.clients, options.cuts)
+    recorded = record(folder / "power", options.clients)
+    found = cut_power(recorded, folder / "power", options.seed, options.cuts)
     note = (
         f"{found.answers} answers, of whose promises {found.promises} were checked,"
         f" {len(found.broken)} broken; {found.names_at_risk} names were not synced"
@@ -150,14 +170,28 @@ def _power(options: argparse.Namespace, server: S3Server, folder: Path) -> Itera
     yield Row("power cut", found.cuts, Verdict(), note, found.broken)
 
 
+def _damage(options: argparse.Namespace, server: S3Server, folder: Path) -> Iterator[Row]:  # noqa: ARG001 - on files
+    (folder / "damage").mkdir()
+    data = folder / "damage" / "data"
+    [promises] = run_clients(1, data, {})
+    due = outstanding(promises, {promise.request_id for promise in promises})
+    found = damage_objects(data, due, folder / "damage", options.seed, options.damages)
+    for way, count in found.done.items():
+        yield Row(f"an object {way}", count, Verdict(), "")
+    note = f"{found.noticed} damages reported, or answered with 503"
+    yield Row("stray objects, all at once", found.stray, Verdict(), note, found.complaints)
+
+
 SCENARIOS: dict[str, Callable[[argparse.Namespace, S3Server, Path], Iterator[Row]]] = {
     "kills": _kills,
     "freezes": _freezes,
     "redis": _redis,
     "away": _away,
+    "errors": _errors,
     "key": _key,
     "storage": _storage,
     "power": _power,
+    "damage": _damage,
 }
 
 if __name__ == "__main__":

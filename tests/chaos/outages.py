@@ -31,7 +31,7 @@ class Survived:
 def kill_redis(world: World, seed: int, kills: int) -> Survived:
     """Kill Redis again and again under steady submits, wipe it once; then wait for all jobs."""
     source, result = random.Random(seed), Survived()
-    service = _service(world)
+    service = open_service(world)
     world.start_worker()
     world.start_worker()
     stop = threading.Event()
@@ -54,7 +54,7 @@ def kill_redis(world: World, seed: int, kills: int) -> Survived:
     return result
 
 
-def _service(world: World) -> Service:
+def open_service(world: World) -> Service:
     # Errors alone: the 503 answers of an outage would fill the log.
     service = Service(world.environment | {"VITRINE_LOG_LEVEL": "error"})
     service.wait_until_ready()
@@ -102,7 +102,7 @@ class Away:
 def redis_away(world: World, seconds: float) -> Away:
     """Stop Redis for `seconds` in the middle of a training."""
     result = Away(away_s=seconds)
-    service = _service(world)
+    service = open_service(world)
     world.start_worker()
     job = world.jobs.submit(
         "train", world.job(max_images=50_000_000, max_seconds=int(seconds) + 20)
@@ -140,7 +140,7 @@ def _is_away(service: Service, url: str, result: Away) -> bool:
 
 def one_key(world: World, requests: int) -> set[str]:
     """Ids that concurrent requests with one Idempotency-Key create or are answered with."""
-    service = _service(world)
+    service = open_service(world)
     body = world.job().model_dump(mode="json")
     headers = {"Idempotency-Key": "once"}
     limits = httpx.Limits(max_connections=None)

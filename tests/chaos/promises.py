@@ -72,7 +72,9 @@ class Client:
         job = self._train(dataset, promote="production")
         cancelled = self._train(dataset)
         self._cancel(cancelled)
-        bulk = self._submit("generate", {"n": 3, "webhook": {"url": self.receiver_url}})
+        bulk = self._submit(
+            "generate", {"n": 3, "model": "fashion-mnist", "webhook": {"url": self.receiver_url}}
+        )
         self._delete(f"/datasets/{other}")
         self._generate()
         self._point("fashion-mnist", 1)
@@ -108,8 +110,9 @@ class Client:
         made = self._send("POST", f"/jobs/{kind}", json=body, key=key).json()
         path = f"/jobs/{made['id']}"
         self._promise(path, lambda ask: ask("GET", path).json["request"] == made["request"])
+        about = " ".join(map(str, ("key of", made["id"], *body.values())))
         self._promise(
-            f"key {key}",
+            about,
             lambda ask: ask("POST", f"/jobs/{kind}", body, key).json["id"] == made["id"],
         )
         return str(made["id"])

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.damage import damage_objects
 from tests.chaos.freezes import freeze_jobs
 from tests.chaos.kills import kill_jobs
 from tests.chaos.outages import kill_redis
 from tests.chaos.power import recorder
-from tests.chaos.power.cuts import cut_power
+from tests.chaos.power.cuts import Recorded, cut_power, record
+from tests.chaos.promises import outstanding
+from tests.chaos.redis_errors import refuse
 from tests.chaos.storage_faults import harm_every_call
 from tests.chaos.world import World
 from tests.s3 import S3Server
@@ -53,6 +56,18 @@ def test_every_accepted_job_ends_though_redis_is_killed_and_wiped(
     assert result.verdict.complaints == []
 
 
+def test_a_training_outlasts_every_error_that_redis_answers(
+    tmp_path: Path, server: S3Server
+) -> None:
+    with closing(World(tmp_path, server, "errors", lease_s=LEASE_S)) as world:
+        result = refuse(world, 1.5)
+    assert min(result.errors.values()) > 0
+    assert len(result.errors) == 4
+    assert (result.attempts, result.deaths) == (1, 0)
+    assert result.answers.keys() <= {202, 503}
+    assert result.verdict.complaints == []
+
+
 def test_a_job_outlasts_a_store_that_fails_at_any_call(tmp_path: Path) -> None:
     result = harm_every_call(tmp_path, 1, 6)
     assert sum(result.fired.values()) == 6
@@ -60,10 +75,29 @@ def test_a_job_outlasts_a_store_that_fails_at_any_call(tmp_path: Path) -> None:
     assert result.verdict.complaints == []
 
 
-@pytest.mark.skipif(not recorder.is_possible(), reason=recorder.NEEDS)
-def test_what_was_answered_with_2xx_is_there_after_a_power_cut(tmp_path: Path) -> None:
-    result = cut_power(tmp_path, seed=1, clients=1, most=12)
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """A run of the whole service with one client."""
+    if not recorder.is_possible():
+        pytest.skip(recorder.NEEDS)
+    return record(tmp_path_factory.mktemp("recorded"), clients=1)
+
+
+def test_what_was_answered_with_2xx_is_there_after_a_power_cut(
+    tmp_path: Path, recorded: Recorded
+) -> None:
+    result = cut_power(recorded, tmp_path, seed=1, most=12)
     assert result.broken == []
     assert result.cuts >= 24
     assert result.promises > 100
     assert result.names_at_risk > 0
+
+
+def test_one_damaged_object_takes_no_other_along(tmp_path: Path, recorded: Recorded) -> None:
+    [promises] = recorded.promises
+    due = outstanding(promises, {promise.request_id for promise in promises})
+    result = damage_objects(recorded.data, due, tmp_path, seed=1, most=16)
+    assert result.complaints == []
+    assert sum(result.done.values()) == 16
+    assert result.noticed > 4
+    assert result.stray > 100

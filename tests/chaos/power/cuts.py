@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.chaos.power.disc import Disc
 from tests.chaos.power.recorder import Recorder
@@ -33,25 +34,39 @@ class PowerCuts:
     broken: list[str] = field(default_factory=list)
 
 
-def cut_power(folder: Path, seed: int, clients: int, most: int | None = None) -> PowerCuts:
-    """Record clients, then cut the power after each answer, and as often between answers.
+class Recorded(NamedTuple):
+    """A run of the whole service with its clients, and its data folder at the end."""
+
+    recorder: Recorder
+    promises: list[list[Promise]]  # of each client
+    data: Path
+
+
+def record(folder: Path, clients: int) -> Recorded:
+    """Run the service with so many clients at once, until all of them are done."""
+    folder = folder.resolve()
+    data = folder / "root" / "data"
+    recorder = Recorder(folder, folder / "root", data / "valkey")
+    return Recorded(recorder, run_clients(clients, data, recorder.environment), data)
+
+
+def cut_power(recorded: Recorded, folder: Path, seed: int, most: int | None = None) -> PowerCuts:
+    """Cut the power after each answer of the recorded run, and as often between answers.
 
     At most `most` of these moments are drawn by `seed`; what a cut leaves of the rest is, too.
     """
-    folder = folder.resolve()
-    recorder = Recorder(folder, folder / "root", folder / "root" / "data" / "valkey")
-    promises = run_clients(clients, recorder.root / "data", recorder.environment)
+    recorder, promises, _ = recorded
     records, result, chance = list(recorder.records()), PowerCuts(), random.Random(seed)
     promising = {promise.request_id for each in promises for promise in each}
-    after = [n for n, record in enumerate(records) if promising.intersection(record.arguments)]
+    after = [n for n, call in enumerate(records) if promising & {*call.arguments}]
     result.answers, middle = len(after), after[len(after) // 2]
     moments = after + chance.sample(range(len(records)), len(after))
     moments = [middle, *chance.sample(moments, min(most or len(moments), len(moments)))]
     disc, answered = Disc(recorder), set[str]()
     with EmbeddedValkey(folder / "valkey") as valkey:
-        for moment, record in enumerate(records):
-            disc.replay(record)
-            answered |= {*record.arguments} if record.call == "answer" else set()
+        for moment, call in enumerate(records):
+            disc.replay(call)
+            answered |= {*call.arguments} if call.call == "answer" else set()
             if moment not in moments:
                 continue
             due = [promise for each in promises for promise in outstanding(each, answered)]
@@ -62,7 +77,7 @@ def cut_power(folder: Path, seed: int, clients: int, most: int | None = None) ->
                 result.cuts += 1
                 result.promises += len(due)
                 result.names_at_risk += disc.at_risk()
-                result.broken += [f"{moment}, {' '.join(record.arguments)}: {it}" for it in found]
+                result.broken += [f"{moment}, {' '.join(call.arguments)}: {it}" for it in found]
     result.broken += [f"not recorded: {path}" for path in disc.differences()]
     return result
 
