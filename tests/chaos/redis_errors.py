@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 
 from redis import Redis, RedisError
@@ -35,23 +35,22 @@ class Refused:
 def refuse(world: World, seconds: float) -> Refused:
     """Make Redis answer with each kind of error for `seconds`, in the middle of one training."""
     result = Refused()
-    service = open_service(world)
     world.start_worker()
     trained_s = int(2 * seconds * len(KINDS)) + 20
-    job = world.jobs.submit("train", world.job(max_images=50_000_000, max_seconds=trained_s))
-    accepted = [job.id]
-    world.wait_for(job.id, training)
-    for word, refusing in KINDS.items():
-        with refusing(world), _counting(world, word, result.errors):
-            accepted += _submit(service, seconds, result)
-        _wait_until_accepted(world)
-        time.sleep(seconds)
-    for job_id in accepted:
-        world.wait_for(job_id, succeeded)
+    with closing(open_service(world)) as service:
+        job = world.jobs.submit("train", world.job(max_images=50_000_000, max_seconds=trained_s))
+        accepted = [job.id]
+        world.wait_for(job.id, training)
+        for word, refusing in KINDS.items():
+            with refusing(world), _counting(world, word, result.errors):
+                accepted += _submit(service, seconds, result)
+            _wait_until_accepted(world)
+            time.sleep(seconds)
+        for job_id in accepted:
+            world.wait_for(job_id, succeeded)
     ended = world.jobs.fetch(job.id)
     result.attempts, result.deaths = ended.attempt, ended.crashes
     result.verdict = judge(world.jobs.ledger, accepted)
-    service.close()
     return result
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks.measure import machine
 from tests.fuzz.campaign import ANSWERS, Outcome, run, target
+from tests.fuzz.refused import send_refused, settings
 from tests.fuzz.requests import KINDS
 
 
@@ -16,14 +17,26 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=10_000)
     parser.add_argument("--first", type=int, default=0, help="number of the first input")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--refused", type=int, default=1000, help="uploads with a bad head, beside")
     options = parser.parse_args()
     numbers = range(options.first, options.first + options.inputs)
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder, target(Path(folder)) as aim:
         outcome = run(aim, options.seed, numbers)
     show(outcome)
+    with (
+        tempfile.TemporaryDirectory(prefix="fuzz-") as folder,
+        target(Path(folder), settings(options.refused)) as aim,
+    ):
+        refused = send_refused(aim, options.seed, range(options.refused))
+    counts = ", ".join(f"{count} times {status}" for status, count in refused.answers.items())
+    print(
+        f"refused by the head: {counts} within {refused.slowest_s:.2f} s; at most"
+        f" {refused.most_taken_bytes / 2**20:.1f} of 32 MiB were taken, the API grew by"
+        f" {refused.growth_bytes / 2**20:.1f} MiB"
+    )
     print(f"{len(numbers)} inputs from seed {options.seed}, {outcome.seconds:.0f} s; {machine()}")
-    if outcome.complaints:
-        sys.exit("\n".join(outcome.complaints))
+    if complaints := outcome.complaints + refused.complaints:
+        sys.exit("\n".join(complaints))
 
 
 def show(outcome: Outcome) -> None:

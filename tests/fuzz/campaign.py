@@ -49,6 +49,11 @@ class Target:
         """Process id of the API."""
         return self.service.process.pid
 
+    @property
+    def port(self) -> int:
+        """Port of the API."""
+        return int(self.service.url.rsplit(":", 1)[1])
+
     def send(self, body: bytes, content_type: bytes) -> httpx.Response:
         """Send one upload."""
         headers = {"Content-Type": content_type.decode()}
@@ -68,12 +73,13 @@ class Target:
 
 
 @contextmanager
-def target(folder: Path) -> Iterator[Target]:
-    """A fresh service, which must end cleanly."""
+def target(folder: Path, settings: dict[str, str] | None = None) -> Iterator[Target]:
+    """A fresh service with these settings, which must end cleanly."""
     temporary = folder / "temporary"
     temporary.mkdir(parents=True)
     data = folder / "data"
-    service = Service({"VITRINE_DATA_DIR": str(data), "TMPDIR": str(temporary)})
+    folders = {"VITRINE_DATA_DIR": str(data), "TMPDIR": str(temporary)}
+    service = Service(folders | (settings or {}))
     try:
         service.wait_until_ready()
         yield Target(service, data / "objects", temporary)
