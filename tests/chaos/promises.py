@@ -18,7 +18,7 @@ from tests.service import Service
 from worker.registry.bundled_models import SAMPLE_ARCHIVE
 
 FINISH_S = 600.0  # on a busy machine
-SETTLED_S = 0.2  # a read may be ahead of the disc by the duration of a sync
+SETTLED_S = 0.2  # a read may be ahead of the disk by the duration of a sync
 
 
 class Answer(NamedTuple):

@@ -1,9 +1,9 @@
-"""Power cuts: what the disc may hold at a moment, and what of its promises the service then keeps.
+"""Power cuts: what the disk may hold at a moment, and what of its promises the service then keeps.
 
 One run of the whole service is recorded, with its clients' requests. Then, for each answer and for
-moments between them, the worst discs that a power cut could have left are built, and the service is
+moments between them, the worst disks that a power cut could have left are built, and the service is
 started on each: all that was answered with 2xx must be there, and nothing may be half there. Redis
-is not on the disc: it is rebuilt.
+is not on the disk: it is rebuilt.
 """
 
 import random
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.chaos.power.disc import Disc
+from tests.chaos.power.disk import Disk
 from tests.chaos.power.recorder import Recorder
 from tests.chaos.promises import FINISH_S, Ask, Promise, outstanding, run_clients
 from tests.chaos.restart import asking, half_there, restarted, unkept
@@ -62,30 +62,30 @@ def cut_power(recorded: Recorded, folder: Path, seed: int, most: int | None = No
     result.answers, middle = len(after), after[len(after) // 2]
     moments = after + chance.sample(range(len(records)), len(after))
     moments = [middle, *chance.sample(moments, min(most or len(moments), len(moments)))]
-    disc, answered = Disc(recorder), set[str]()
+    disk, answered = Disk(recorder), set[str]()
     with EmbeddedValkey(folder / "valkey") as valkey:
         for moment, call in enumerate(records):
-            disc.replay(call)
+            disk.replay(call)
             answered |= {*call.arguments} if call.call == "answer" else set()
             if moment not in moments:
                 continue
             due = [promise for each in promises for promise in outstanding(each, answered)]
             for kept in (None, chance):
-                with _left(disc, folder / "left", kept) as left:
+                with _left(disk, folder / "left", kept) as left:
                     found = _broken(left, valkey, due)
                     found += _restarted(left, due) if moment == middle else []
                 result.cuts += 1
                 result.promises += len(due)
-                result.names_at_risk += disc.at_risk()
+                result.names_at_risk += disk.at_risk()
                 result.broken += [f"{moment}, {' '.join(call.arguments)}: {it}" for it in found]
-    result.broken += [f"not recorded: {path}" for path in disc.differences()]
+    result.broken += [f"not recorded: {path}" for path in disk.differences()]
     return result
 
 
 @contextmanager
-def _left(disc: Disc, folder: Path, chance: random.Random | None) -> Iterator[Path]:
+def _left(disk: Disk, folder: Path, chance: random.Random | None) -> Iterator[Path]:
     """The data folder of the service after a power cut."""
-    disc.leave(folder, chance)
+    disk.leave(folder, chance)
     yield folder / "data"
     shutil.rmtree(folder)
 
@@ -93,8 +93,8 @@ def _left(disc: Disc, folder: Path, chance: random.Random | None) -> Iterator[Pa
 def _broken(data: Path, valkey: EmbeddedValkey, promises: list[Promise]) -> list[str]:
     """What of the promises the API does not keep on what is left, and what is half there."""
     with restarted(data, valkey) as api:
-        damaged = [f"{key} is damaged" for key in api.storage.damaged]
-        return [*unkept(promises, api.ask), *half_there(api), *damaged]
+        found = [*unkept(promises, api.ask), *half_there(api)]
+        return found + [f"{key} is damaged" for key in api.storage.damaged]
 
 
 def _restarted(data: Path, promises: list[Promise]) -> list[str]:

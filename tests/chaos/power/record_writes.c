@@ -1,15 +1,15 @@
-/* Recorder of writes, for LD_PRELOAD: what a process changes below a folder, what of it it syncs, and
- * when it answers 2xx over HTTP. `tests/chaos/power/disc.py` makes of it what a power cut would leave.
+/* Recorder of writes, for LD_PRELOAD: what processes change below a folder, what of it they sync,
+ * and when they answer 2xx over HTTP. `disk.py` makes of it what a power cut would leave.
  *
- * RECORD_ROOT names the folder, RECORD_SKIP one below it that is left out, RECORD_LOG the log, which has
- * a line for each call that succeeded, fields set apart by tabs, in the order of all processes:
+ * RECORD_ROOT names the folder, RECORD_SKIP one below it that is left out, RECORD_LOG the log, with
+ * a line for each call that succeeded, in the order of all processes, its fields set apart by tabs:
  *
  *   mkdir PATH | create PATH INODE | write INODE | link PATH NEW | rename PATH NEW | unlink PATH
  *   sync TOKEN folder PATH | sync TOKEN file INODE   an fsync begins
- *   synced TOKEN SIZE            it has ended; RECORD_LOG.TOKEN is a hard link to the file
- *   answer REQUEST_ID            a 2xx answer is about to be sent
+ *   synced TOKEN SIZE       it has ended; RECORD_LOG.TOKEN is a hard link to the file
+ *   answer REQUEST_ID       a 2xx answer is about to be sent
  *
- * Calls that change names hold a lock until they are logged, so that the log has their true order. */
+ * Calls that change names hold a lock until they are logged, so that their order there is true. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -55,7 +55,8 @@ __attribute__((constructor)) static void start(void) {
 
 static int is_below(const char *path, const char *folder) {
     size_t length = folder == NULL ? 0 : strlen(folder);
-    return length > 0 && strncmp(path, folder, length) == 0 && (path[length] == '/' || !path[length]);
+    if (length == 0 || strncmp(path, folder, length) != 0) return 0;
+    return path[length] == '/' || path[length] == 0;
 }
 
 static int is_watched(const char *path) { return is_below(path, root) && !is_below(path, skip); }
@@ -63,8 +64,9 @@ static int is_watched(const char *path) { return is_below(path, root) && !is_bel
 static void lock(void) {
     pthread_mutex_lock(&mutex);
     if (log_fd < 0) {
-        int fd = syscall(SYS_openat, AT_FDCWD, getenv("RECORD_LOG"), O_WRONLY | O_APPEND | O_CREAT, 0600);
-        log_fd = fcntl(fd, F_DUPFD_CLOEXEC, LOWEST_FD); /* out of the way of the program's own numbers */
+        int flags = O_WRONLY | O_APPEND | O_CREAT;
+        int fd = syscall(SYS_openat, AT_FDCWD, getenv("RECORD_LOG"), flags, 0600);
+        log_fd = fcntl(fd, F_DUPFD_CLOEXEC, LOWEST_FD); /* not among the program's own numbers */
         syscall(SYS_close, fd);
     }
     if (log_fd < 0 || flock(log_fd, LOCK_EX) != 0) abort();
@@ -114,9 +116,9 @@ static void absolute(int at, const char *name, char *path) {
 static int opened(int at, const char *name, int flags, mode_t mode) {
     int (*real)(int, const char *, int, ...) = REAL(openat);
     char path[PATH_MAX];
-    if (!(flags & (O_CREAT | O_TRUNC)) || (flags & O_TMPFILE) == O_TMPFILE) return real(at, name, flags, mode);
+    int may_write = (flags & (O_CREAT | O_TRUNC)) && (flags & O_TMPFILE) != O_TMPFILE;
     absolute(at, name, path);
-    if (!is_watched(path)) return real(at, name, flags, mode);
+    if (!may_write || !is_watched(path)) return real(at, name, flags, mode);
     lock();
     struct stat found;
     int was_there = syscall(SYS_newfstatat, AT_FDCWD, path, &found, 0) == 0;
@@ -133,21 +135,21 @@ static mode_t mode_of(int flags, va_list arguments) {
     return flags & (O_CREAT | __O_TMPFILE) ? va_arg(arguments, mode_t) : 0;
 }
 
-#define OPEN(function)                                                                                      \
-    int function(const char *name, int flags, ...) {                                                        \
-        va_list arguments;                                                                                  \
-        va_start(arguments, flags);                                                                         \
-        mode_t mode = mode_of(flags, arguments);                                                            \
-        va_end(arguments);                                                                                  \
-        return opened(AT_FDCWD, name, flags, mode);                                                         \
+#define OPEN(function) \
+    int function(const char *name, int flags, ...) { \
+        va_list arguments; \
+        va_start(arguments, flags); \
+        mode_t mode = mode_of(flags, arguments); \
+        va_end(arguments); \
+        return opened(AT_FDCWD, name, flags, mode); \
     }
-#define OPENAT(function)                                                                                    \
-    int function(int at, const char *name, int flags, ...) {                                                \
-        va_list arguments;                                                                                  \
-        va_start(arguments, flags);                                                                         \
-        mode_t mode = mode_of(flags, arguments);                                                            \
-        va_end(arguments);                                                                                  \
-        return opened(at, name, flags, mode);                                                               \
+#define OPENAT(function) \
+    int function(int at, const char *name, int flags, ...) { \
+        va_list arguments; \
+        va_start(arguments, flags); \
+        mode_t mode = mode_of(flags, arguments); \
+        va_end(arguments); \
+        return opened(at, name, flags, mode); \
     }
 OPEN(open)
 OPEN(open64)
@@ -155,12 +157,12 @@ OPENAT(openat)
 OPENAT(openat64)
 
 /* Call the real function and, where that succeeds on a watched path, log it. */
-#define CHANGE(call, path, ...)                                                                             \
-    if (!is_watched(path)) return call;                                                                     \
-    lock();                                                                                                 \
-    int result = call;                                                                                      \
-    if (result == 0) record(__VA_ARGS__);                                                                   \
-    unlock();                                                                                               \
+#define CHANGE(call, path, ...) \
+    if (!is_watched(path)) return call; \
+    lock(); \
+    int result = call; \
+    if (result == 0) record(__VA_ARGS__); \
+    unlock(); \
     return result
 
 int mkdirat(int at, const char *name, mode_t mode) {
@@ -184,23 +186,29 @@ int linkat(int at, const char *name, int new_at, const char *new_name, int flags
     char path[PATH_MAX], new_path[PATH_MAX];
     absolute(at, name, path);
     absolute(new_at, new_name, new_path);
-    CHANGE(REAL(linkat)(at, name, new_at, new_name, flags), new_path, "link\t%s\t%s\n", path, new_path);
+    CHANGE(REAL(linkat)(at, name, new_at, new_name, flags), new_path,
+           "link\t%s\t%s\n", path, new_path);
 }
 
-int link(const char *name, const char *new_name) { return linkat(AT_FDCWD, name, AT_FDCWD, new_name, 0); }
+int link(const char *name, const char *new_name) {
+    return linkat(AT_FDCWD, name, AT_FDCWD, new_name, 0);
+}
 
 int renameat2(int at, const char *name, int new_at, const char *new_name, unsigned flags) {
     char path[PATH_MAX], new_path[PATH_MAX];
     absolute(at, name, path);
     absolute(new_at, new_name, new_path);
-    CHANGE(REAL(renameat2)(at, name, new_at, new_name, flags), new_path, "rename\t%s\t%s\n", path, new_path);
+    CHANGE(REAL(renameat2)(at, name, new_at, new_name, flags), new_path,
+           "rename\t%s\t%s\n", path, new_path);
 }
 
 int renameat(int at, const char *name, int new_at, const char *new_name) {
     return renameat2(at, name, new_at, new_name, 0);
 }
 
-int rename(const char *name, const char *new_name) { return renameat2(AT_FDCWD, name, AT_FDCWD, new_name, 0); }
+int rename(const char *name, const char *new_name) {
+    return renameat2(AT_FDCWD, name, AT_FDCWD, new_name, 0);
+}
 
 /* ---- Contents ---- */
 
@@ -252,15 +260,16 @@ ssize_t send(int fd, const void *data, size_t length, int flags) {
 }
 
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
-    if (message->msg_iovlen > 0) answering(fd, message->msg_iov[0].iov_base, message->msg_iov[0].iov_len);
+    const struct iovec *first = message->msg_iov;
+    if (message->msg_iovlen > 0) answering(fd, first->iov_base, first->iov_len);
     return REAL(sendmsg)(fd, message, flags);
 }
 
-#define WRITE(type, function, target, parameters, arguments)                                                \
-    type function parameters {                                                                              \
-        type result = REAL(function) arguments;                                                             \
-        written(target, result);                                                                            \
-        return result;                                                                                      \
+#define WRITE(type, function, target, parameters, arguments) \
+    type function parameters { \
+        type result = REAL(function) arguments; \
+        written(target, result); \
+        return result; \
     }
 WRITE(ssize_t, pwrite, fd, (int fd, const void *data, size_t n, off_t at), (fd, data, n, at))
 WRITE(ssize_t, pwrite64, fd, (int fd, const void *data, size_t n, off64_t at), (fd, data, n, at))

@@ -1,6 +1,6 @@
-"""What a disc holds after a power cut: by POSIX, what was synced, and any part of the rest.
+"""What a disk holds after a power cut: by POSIX, what was synced, and any part of the rest.
 
-The content of a file is on the disc once the file was synced; a name is, once its folder was synced
+The content of a file is on the disk once the file was synced; a name is, once its folder was synced
 after the name was made. Of the rest, each name may be there or not, with an empty file where the
 content was not synced. Every file system promises more than that, but not the same.
 """
@@ -25,7 +25,7 @@ class File:
 
 @dataclass
 class Folder:
-    """A folder: the names that processes see, and those that are on the disc."""
+    """A folder: the names that processes see, and those that are on the disk."""
 
     names: "dict[str, File | Folder]" = field(default_factory=dict)
     synced: "dict[str, File | Folder]" = field(default_factory=dict)
@@ -42,8 +42,8 @@ class _Sync:
     writes: int
 
 
-class Disc:
-    """Replays the log of a recorder, from an empty root folder that is on the disc."""
+class Disk:
+    """Replays the log of a recorder, from an empty root folder that is on the disk."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
@@ -74,7 +74,7 @@ class Disc:
         self._leave(self.root, target, chance)
 
     def at_risk(self) -> int:
-        """Number of names that are not on the disc as processes see them."""
+        """Number of names that are not on the disk as processes see them."""
         return sum(
             folder.names.get(name) is not folder.synced.get(name)
             for folder in self._folders(self.root)
