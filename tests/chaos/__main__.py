@@ -132,10 +132,12 @@ def _errors(options: argparse.Namespace, server: S3Server, folder: Path) -> Iter
         found = refuse(world, options.refused)
     answers = ", ".join(f"{count} times {status}" for status, count in found.answers.items())
     note = (
-        f"trained on in attempt {found.attempts}, {found.deaths} deaths; the API said {answers},"
+        f"{found.steps} steps trained meanwhile, attempt {found.attempts}, {found.deaths} deaths;"
+        f" the API said {answers},"
         f" within {found.slowest_answer_s:.2f} s"
     )
     kept = found.answers.keys() <= {202, 503} and (found.attempts, found.deaths) == (1, 0)
+    kept = kept and found.steps > 0
     kinds = ", ".join(f"{count} {word}" for word, count in found.errors.items())
     complaints = [] if kept else [note]
     yield Row(f"Redis errors ({kinds})", len(found.errors), found.verdict, note, complaints)

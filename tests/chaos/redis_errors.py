@@ -12,10 +12,11 @@ from redis import Redis, RedisError
 
 from tests.chaos.history import Verdict, judge
 from tests.chaos.outages import open_service
-from tests.chaos.world import PATIENCE_S, World, succeeded, training
+from tests.chaos.world import PATIENCE_S, World, training
 from tests.service import Service
 
 PROBE_S, SUBMIT_EVERY_S = 0.02, 0.5
+RUN_TO_THE_END = 2  # of the accepted jobs; the others are cancelled
 BALLAST, PIECES, BALLAST_DB = 100_000, 10, 15  # keys that take a while to load
 FILL = "for i = 1, tonumber(ARGV[1]) do redis.call('set', ARGV[2] .. i, i) end"
 
@@ -24,6 +25,7 @@ FILL = "for i = 1, tonumber(ARGV[1]) do redis.call('set', ARGV[2] .. i, i) end"
 class Refused:
     """Observations of a training, and of clients, while Redis answers with errors."""
 
+    steps: int = 0  # trained from the first error to the last
     errors: dict[str, int] = field(default_factory=dict)  # answers of Redis, by their first word
     answers: Counter[int] = field(default_factory=Counter)  # of the API meanwhile, by status
     slowest_answer_s: float = 0.0
@@ -36,20 +38,23 @@ def refuse(world: World, seconds: float) -> Refused:
     """Make Redis answer with each kind of error for `seconds`, in the middle of one training."""
     result = Refused()
     world.start_worker()
-    trained_s = int(2 * seconds * len(KINDS)) + 20
     with closing(open_service(world)) as service:
-        job = world.jobs.submit("train", world.job(max_images=50_000_000, max_seconds=trained_s))
+        job = world.jobs.submit("train", world.job(max_images=50_000_000))
         accepted = [job.id]
         world.wait_for(job.id, training)
+        first = world.newest_step(job.id)
         for word, refusing in KINDS.items():
             with refusing(world), _counting(world, word, result.errors):
                 accepted += _submit(service, seconds, result)
             _wait_until_accepted(world)
             time.sleep(seconds)
+        trained = world.jobs.fetch(job.id)
+        result.steps = world.newest_step(job.id) - first
+        result.attempts, result.deaths = trained.attempt, trained.crashes
+        for job_id in (job.id, *accepted[1:-RUN_TO_THE_END]):
+            service.client.post(f"/jobs/{job_id}/cancel").raise_for_status()
         for job_id in accepted:
-            world.wait_for(job_id, succeeded)
-    ended = world.jobs.fetch(job.id)
-    result.attempts, result.deaths = ended.attempt, ended.crashes
+            world.wait_for(job_id, lambda record: record.terminal)
     result.verdict = judge(world.jobs.ledger, accepted)
     return result
 

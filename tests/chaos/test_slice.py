@@ -64,6 +64,7 @@ def test_a_training_outlasts_every_error_that_redis_answers(
     assert min(result.errors.values()) > 0
     assert len(result.errors) == 4
     assert (result.attempts, result.deaths) == (1, 0)
+    assert result.steps > 0
     assert result.answers.keys() <= {202, 503}
     assert result.verdict.complaints == []
 
