@@ -92,7 +92,7 @@ class RevisionChain(Generic[Revision]):
 
     def delete(self) -> None:
         """Remove all revisions, the first one first, for good before the others."""
-        self.storage.delete(self._key(1))
+        self.storage.delete(self.key(1))
         self.storage.clear(self.folder)
 
     def key(self, number: int) -> str:
