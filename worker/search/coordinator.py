@@ -71,6 +71,7 @@ class SearchCoordinator:
 
         self._all_of(RETRAINING, shared.finals, seconds_left)
         self._publish()
+        self._report()  # what the result is chosen by
 
     def register(self) -> dict[str, Json]:
         """Register the best finalist as a model version; returns the job's result."""
