@@ -19,7 +19,10 @@ import torch
 from torch import Tensor
 
 from models.data.datasets import Dataset
-from models.evaluation.classification_accuracy import classification_accuracy
+from models.evaluation.classification_accuracy import (
+    ClassificationAccuracy,
+    classification_accuracy,
+)
 from models.evaluation.feature_extractor import digest
 from models.evaluation.generation import (
     FEWEST_IMAGES,
@@ -167,23 +170,11 @@ def evaluate(
     repeats = memorisation(photos.training_features, photos.features, fake_features)
     sheet = neighbour_sheet(training.images, photos.training_features, fakes, fake_features)
     yield 0.4
-    config = photos.extractor.config
-    left_s = until - time.monotonic()
+    config, left_s = photos.extractor.config, until - time.monotonic()
     fitting = classification_accuracy(generator, training, held_out, config, left_s)
     cas = yield from scaled(fitting, 0.4)
     report = Report(
-        protocol={
-            "extractor": "cnn",
-            "extractor_sha256": digest(photos.extractor),
-            "extractor_epochs": config.epochs,
-            "features": config.features,
-            "held_out_images": len(held_out.labels),
-            "training_images": len(training.labels),
-            "cas_images": cas.images,
-            "cas_epochs": cas.epochs,
-            "first_seed": FIRST_SEED,
-            "images": "uint8 of the EMA weights, full z, nothing selected or enhanced",
-        },
+        protocol=_protocol(photos, cas),
         model=model,
         floor=floor,
         memorisation=repeats,
@@ -191,6 +182,23 @@ def evaluate(
         cas=cas.score,
     )
     return report, sheet
+
+
+def _protocol(photos: EvaluationSet, cas: ClassificationAccuracy) -> dict[str, str | int | float]:
+    """What the numbers of a report depend on, beside the model."""
+    config = photos.extractor.config
+    return {
+        "extractor": "cnn",
+        "extractor_sha256": digest(photos.extractor),
+        "extractor_epochs": config.epochs,
+        "features": config.features,
+        "held_out_images": len(photos.held_out.labels),
+        "training_images": len(photos.training.labels),
+        "cas_images": cas.images,
+        "cas_epochs": cas.epochs,
+        "first_seed": FIRST_SEED,
+        "images": "uint8 of the EMA weights, full z, nothing selected or enhanced",
+    }
 
 
 def evaluation_seconds(generator: Generator, photos: EvaluationSet) -> float:

@@ -46,11 +46,7 @@ def register(attempt: Attempt, reporter: ProgressReporter, trained: Trained) -> 
         report, files["neighbours.png"] = reporter.run(EVALUATING, steps)
         evaluation = asdict(report)
     reporter.begin(REGISTERING)
-    files |= {
-        "metrics.jsonl": training_log.dump(trained.lines),
-        "curves.png": draw(trained.lines),
-        EVENTS: event_file(trained.lines),
-    }
+    files |= _log_files(trained.lines)
     sheet = sample_sheet(served, categories, trained.state)
     for name, data in {**files, "samples.png": sheet}.items():
         attempt.store(name, data)
@@ -74,6 +70,15 @@ def register(attempt: Attempt, reporter: ProgressReporter, trained: Trained) -> 
     if job.promote is not None:
         registry.point(version.name, job.promote, version.version)
     return version
+
+
+def _log_files(lines: training_log.Lines) -> dict[str, bytes]:
+    """The training log as numbers, as a picture and for TensorBoard."""
+    return {
+        "metrics.jsonl": training_log.dump(lines),
+        "curves.png": draw(lines),
+        EVENTS: event_file(lines),
+    }
 
 
 def _data_summary(record: DatasetRecord) -> dict[str, Json]:
