@@ -15,7 +15,7 @@ run: .venv/.run-stamp ## start the whole service on this machine
 test: lint ## lint, then the tests with their coverage
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=
 
-chaos: .venv/.dev-stamp ## harm the job system on purpose for an hour or two, count what is lost
+chaos: .venv/.dev-stamp ## harm the service on purpose for hours, count what is lost
 	$(BIN)/python -m tests.chaos
 
 fuzz: .venv/.dev-stamp ## upload 10,000 malformed zips and forms, count what they break

@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 
 from redis import Redis, RedisError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.chaos.history import Verdict, judge
 from tests.chaos.outages import open_service
@@ -65,7 +67,7 @@ def _counting(world: World, word: str, errors: dict[str, int]) -> Iterator[None]
     over = threading.Event()
 
     def probe() -> None:
-        with Redis.from_url(world.valkey.url) as redis:
+        with Redis.from_url(world.valkey.url, retry=Retry(NoBackoff(), 0)) as redis:
             while not over.wait(PROBE_S):
                 try:
                     redis.set("probe", 1)
@@ -75,8 +77,10 @@ def _counting(world: World, word: str, errors: dict[str, int]) -> Iterator[None]
     errors[word] = 0
     with ThreadPoolExecutor(1) as pool:
         probing = pool.submit(probe)
-        yield
-        over.set()
+        try:
+            yield
+        finally:
+            over.set()
         probing.result()
     assert errors[word], f"Redis never answered {word}"
 
