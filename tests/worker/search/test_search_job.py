@@ -159,7 +159,7 @@ def test_two_workers_share_a_search_and_either_may_die(
     jobs: JobQueue, storage: Storage, dataset: DatasetRecord, start_worker: StartWorker
 ) -> None:
     leader = start_worker()
-    job = jobs.submit("nas", tiny_search(dataset, max_trials=6, parallel_trials=2, max_seconds=40))
+    job = jobs.submit("nas", tiny_search(dataset, max_trials=6, parallel_trials=2, max_seconds=60))
     wait_for(jobs, job.id, lambda record: record.stage == "searching")
     helper = start_worker()
     wait_for(jobs, job.id, lambda _: has_horse(helper))
