@@ -1,8 +1,8 @@
 """python -m app: the whole service on this machine, or the API alone.
 
 Without VITRINE_REDIS_URL and VITRINE_STORAGE_URL it runs in embedded mode: it starts a Valkey
-server, keeps objects in a folder, and starts one worker process. With both set it runs the API
-alone, as in production.
+server, keeps objects in a folder, and starts a worker process for each queue. With both set it runs
+the API alone, as in production.
 """
 
 import signal
@@ -25,10 +25,10 @@ from app.server.open_files import raise_limit
 from worker import logs
 from worker.embedded import (
     DataFolderBusy,
-    WorkerProcess,
     lock_data_folder,
 )
 from worker.embedded_valkey import EmbeddedValkey, ValkeyFailed, kept_running
+from worker.queue.slots import WorkerSlots
 from worker.registry.bundled_models import add_sample_dataset, register_models
 from worker.registry.registry import Registry
 from worker.settings import Settings, explain, parse_arguments
@@ -149,11 +149,11 @@ def _backing(settings: Settings) -> Iterator[Settings]:
         register_models(Registry(storage))
         add_sample_dataset(storage)
         urls = {"VITRINE_REDIS_URL": valkey.url, "VITRINE_STORAGE_URL": storage_url}
-        worker = WorkerProcess(urls)
+        slots = WorkerSlots(settings.served_queues, urls)
         try:
             yield settings.model_copy(update={"redis_url": valkey.url, "storage_url": storage_url})
         finally:
-            worker.stop()
+            slots.stop()
 
 
 def _end(_signum: int, _frame: FrameType | None) -> None:

@@ -1,8 +1,8 @@
 """Prometheus metrics of the API.
 
 With several API processes each writes to its own files in a shared folder (prometheus_client's
-multiprocess mode), so that any of them can answer a scrape for all. Job metrics are read from Redis
-at each scrape, because workers may run on other machines.
+multiprocess mode), so that any of them can answer a scrape for all. Job metrics, the images that
+jobs make among them, are read from Redis at each scrape: workers may run on other machines.
 """
 
 import os
@@ -28,14 +28,16 @@ from prometheus_client.registry import Collector
 
 from worker.damage import damaged_objects
 from worker.datasets.leftovers import swept_leftovers
-from worker.ledger.job_counters import BOUNDS_S, JobCounters
+from worker.ledger.job_counters import BOUNDS_S, MOST_MODELS, OTHERS, JobCounters
 from worker.queue.queue_stats import QueueStats
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is imported
 SHORT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 REQUEST_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
-MOST_MODELS = 200  # with a series of their own; further models share the label `others`
+IMAGES = "generated_images"
+IMAGES_TEXT = "Images generated; way: sync in answers, bulk by jobs."
+IMAGES_LABELS = ["model", "way"]
 
 
 class Metrics:
@@ -63,7 +65,7 @@ class Metrics:
             buckets=SIZES,
             registry=registry,
         )
-        self.images = _counter("generated_images", "Images generated.", ["model"], registry)
+        self.images = _counter(IMAGES, IMAGES_TEXT, IMAGES_LABELS, registry)
         self.waiting = Gauge(
             "vitrine_generate_waiting_requests",
             "Generate requests that wait for their images, the one being computed included.",
@@ -98,7 +100,7 @@ class Metrics:
         """Record a forward pass."""
         if len(self._models) < MOST_MODELS:
             self._models.add(model)
-        self.images.labels(model if model in self._models else "others").inc(images)
+        self.images.labels(model if model in self._models else OTHERS, "sync").inc(images)
         self.batch_images.observe(images)
         self.compute_seconds.observe(compute_s)
 
@@ -111,37 +113,55 @@ class Metrics:
 
     def exposition(self, stats: QueueStats | None) -> bytes:
         """All metrics in Prometheus's text format; `stats` is None if Redis is unreachable."""
-        registry = CollectorRegistry()
-        registry.register(JobCollector(stats))
-        folder = os.environ.get(FOLDER)
-        if folder is None:
-            return generate_latest(self.registry) + generate_latest(registry)
-        MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call] # no annotation
-        return generate_latest(registry)
+        registry, folder = self.registry, os.environ.get(FOLDER)
+        if folder is not None:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call] # no annotation
+        whole = CollectorRegistry()
+        whole.register(ServiceCollector(registry, stats))
+        return generate_latest(whole)
 
 
-class JobCollector(Collector):
-    """Prometheus collector of the job system's statistics."""
+class ServiceCollector(Collector):
+    """Prometheus collector of the API's metrics and the job system's statistics."""
 
-    def __init__(self, stats: QueueStats | None) -> None:
+    def __init__(self, api: CollectorRegistry, stats: QueueStats | None) -> None:
+        self.api = api
         self.stats = stats
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metric families; without `stats` only `vitrine_redis_up`."""
+        """Yield the metric families; without `stats`, of the job system only `vitrine_redis_up`."""
+        # One family of both, as a family may occur once.
+        images = CounterMetricFamily(f"vitrine_{IMAGES}", IMAGES_TEXT, labels=IMAGES_LABELS)
+        for metric in self.api.collect():
+            if metric.name == images.name:
+                images.samples += metric.samples
+            else:
+                yield metric
+        for model, count in sorted(self.stats.counters.images.items()) if self.stats else ():
+            images.add_metric([model, "bulk"], count)
+        yield images
+        yield from self._jobs()
+
+    def _jobs(self) -> Iterator[Metric]:
         up = float(self.stats is not None)
         yield GaugeMetricFamily("vitrine_redis_up", "Whether Redis has answered.", up)
         if self.stats is None:
             return
         gauges = {
-            "job_queue_depth": ("Jobs on the queue.", self.stats.queue_depth),
-            "workers": ("Workers registered, busy or not.", self.stats.workers),
-            "training_images_per_second": (
-                "Images a second, of all trainings that run.",
-                self.stats.images_per_second,
-            ),
+            "job_queue_depth": ("Jobs on a queue.", self.stats.depths),
+            "workers": ("Living workers that serve a queue, busy or not.", self.stats.workers),
         }
-        for name, (text, value) in gauges.items():
-            yield GaugeMetricFamily(f"vitrine_{name}", text, value)
+        for name, (text, values) in gauges.items():
+            gauge = GaugeMetricFamily(f"vitrine_{name}", text, labels=["queue"])
+            for queue, value in values.items():
+                gauge.add_metric([queue], value)
+            yield gauge
+        yield GaugeMetricFamily(
+            "vitrine_training_images_per_second",
+            "Images a second, of all trainings that run.",
+            self.stats.images_per_second,
+        )
         yield from _ended(self.stats.counters)
 
 

@@ -18,10 +18,11 @@ from pydantic import (
 )
 
 from models.inference.sample import MAX_SEED
+from worker.queue.queue_position import QueuePosition
 from worker.registry.model_versions import ModelCard
 from worker.schemas.image_options import Category, ImageOptions
 from worker.schemas.jobs import JobError, JobProgress, JobRecord
-from worker.schemas.requests import BULK_FILES, MAX_BULK_IMAGES, JobRequest
+from worker.schemas.requests import BULK_FILES, MAX_BULK_IMAGES, JobRequest, QueueName
 
 MAX_SYNCHRONOUS_IMAGES = 64
 MAX_PIXELS = 64 * 512 * 512  # of all images in one answer
@@ -131,7 +132,15 @@ class JobView(BaseModel):
     status: str
     stage: str | None
     attempt: int
-    queue_position: int | None
+    queue_position: int | None = Field(
+        description="Jobs before it in its queue; null once it has started. Bulk generation has a"
+        " queue of its own beside that of trainings and searches."
+    )
+    queue_eta_s: int | None = Field(
+        description="About when a queued job starts, in seconds: estimated from the jobs that run"
+        " and wait before it, which are taken to last as long as their type lately did. Null where"
+        " that cannot be told, as before the first job of a type has succeeded."
+    )
     progress: JobProgress
     metrics: dict[str, float]
     result: dict[str, JsonValue] | None
@@ -143,7 +152,7 @@ class JobView(BaseModel):
     links: dict[str, str]
 
     @classmethod
-    def of(cls, record: JobRecord, queue_position: int | None) -> "JobView":
+    def of(cls, record: JobRecord, position: QueuePosition | None) -> "JobView":
         """The view of a record."""
         path = f"/jobs/{record.id}"
         links = {"self": path, "cancel": f"{path}/cancel", "events": f"{path}/events"}
@@ -153,7 +162,9 @@ class JobView(BaseModel):
         fields = record.model_dump(exclude={"crashes"})
         if record.result is not None:
             fields["result"] = record.result | {"links": _result_links(record.id, record.result)}
-        return cls.model_validate({**fields, "queue_position": queue_position, "links": links})
+        fields["queue_position"] = None if position is None else position.before
+        fields["queue_eta_s"] = None if position is None else position.eta_s
+        return cls.model_validate({**fields, "links": links})
 
 
 def _result_links(job_id: str, result: dict[str, JsonValue]) -> dict[str, JsonValue]:
@@ -224,3 +235,11 @@ class Health(BaseModel):
     """The service's state."""
 
     status: Literal["ok"] = "ok"
+
+
+class Readiness(Health):
+    """The state of a service that is ready."""
+
+    workers: dict[QueueName, int] = Field(
+        description="Living workers that serve each queue. With none, its jobs wait."
+    )

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"  one report takes {1000 * _report_s(jobs):.2f} ms of each second")
         _submits(settings, options.submits)
         jobs.leases.redis.close()
-        jobs.queue.connection.close()
+        jobs.connection.close()
 
 
 def _claim(jobs: JobQueue) -> Attempt:

@@ -168,7 +168,7 @@ def measure(
         times.setdefault(f"reconcile  {OURS}", []).append(median(found))
         for record in jobs.ledger.active():
             jobs.cancel(record.id)
-        jobs.queue.empty()
+        jobs.queues["train"].empty()
     return {what: median(found) for what, found in times.items()}
 
 

@@ -83,4 +83,4 @@ def jobs(settings: Settings, storage: Storage) -> Iterator[JobQueue]:
     queue = open_queue(settings, storage, timeout_s=1)
     yield queue
     queue.leases.redis.close()
-    queue.queue.connection.close()
+    queue.connection.close()

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 Pid = int | str  # "self" for this one
@@ -38,6 +39,22 @@ def next_import(pid: Pid = "self") -> int:
         assert time.monotonic() < deadline
         time.sleep(0.005)
     return found.pop()
+
+
+def running(pid: int) -> bool:
+    """Whether a process runs; one that has ended and is not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    """Wait up to 30 s until a condition holds; fails with `what`."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
 
 
 def resident_bytes(pid: Pid) -> int:

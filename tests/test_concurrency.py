@@ -86,7 +86,7 @@ def test_a_thousand_images_are_the_same_bytes_alone_and_among_many(service: Serv
 def test_a_client_that_leaves_costs_next_to_nothing(service: Service) -> None:
     def generated() -> float:
         text = service.client.get("/metrics").text
-        return value(text, "vitrine_generated_images_total", model="clothing")
+        return value(text, "vitrine_generated_images_total", model="clothing", way="sync")
 
     service.client.post("/generate", json={"model": "clothing"}).raise_for_status()
     before = generated()

@@ -1,7 +1,7 @@
-"""GPU lock: a file lock that lets one process of this machine run a job on the GPU at a time.
+"""GPU lock: a file lock that lets one process of this machine run a queue's job on the GPU.
 
 Without it, a work-horse that outlives its worker for a moment would share GPU memory with the next
-one.
+one. Jobs of different queues do run side by side.
 """
 
 import tempfile
@@ -17,8 +17,8 @@ WAIT_S = 10.0  # less than the 120 s after which the supervisor kills a silent w
 
 
 @contextmanager
-def device_lock() -> Iterator[None]:
-    """Hold the lock of the current GPU; does nothing on a machine without one.
+def device_lock(queue: str) -> Iterator[None]:
+    """Hold the queue's lock of the current GPU; does nothing on a machine without one.
 
     Raises:
         RuntimeError: another process holds it for longer than `WAIT_S`.
@@ -27,7 +27,7 @@ def device_lock() -> Iterator[None]:
         yield
         return
     name = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
-    with exclusively(f"vitrine-gpu-{name}"):
+    with exclusively(f"{queue}-gpu-{name}"):
         yield
 
 

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from worker.schemas.requests import QUEUES, QueueName
 from worker.webhooks.signing import parse_secrets
 
 MIB, GIB = 2**20, 2**30
@@ -91,7 +92,12 @@ class Settings(BaseSettings):
     max_model_bytes: int = Field(
         default=GIB, ge=0, description="memory for models, for each API process; one is always kept"
     )
-    max_queued_jobs: int = Field(default=100, ge=1, description="jobs waiting at once")
+    queues: str = Field(
+        default=",".join(QUEUES),
+        description="queues that a worker serves, each by a process of its own: generate (bulk"
+        " generation), train (trainings and searches), comma-separated",
+    )
+    max_queued_jobs: int = Field(default=100, ge=1, description="jobs waiting at once in a queue")
     lease_s: float = Field(
         default=20, gt=0, allow_inf_nan=False, description="silence after which a job is lost"
     )
@@ -131,6 +137,14 @@ class Settings(BaseSettings):
             ip_network(name.strip())
         return text
 
+    @field_validator("queues")
+    @classmethod
+    def _known_queues(cls, text: str) -> str:
+        names = text.split(",")
+        if not set(names) <= set(QUEUES) or len(set(names)) < len(names):
+            raise ValueError(f"must be one or more of {', '.join(QUEUES)}, comma-separated")
+        return text
+
     @field_validator("webhook_secret")
     @classmethod
     def _well_formed(cls, text: str) -> str:
@@ -152,6 +166,11 @@ class Settings(BaseSettings):
         if not self.storage_url.startswith("s3://"):
             raise ValueError("VITRINE_PUBLIC_STORAGE_URL is for s3:// stores; unset it")
         return self
+
+    @property
+    def served_queues(self) -> tuple[QueueName, ...]:
+        """The queues that a worker serves."""
+        return cast("tuple[QueueName, ...]", tuple(self.queues.split(",")))
 
     @property
     def embedded(self) -> bool:

@@ -73,7 +73,7 @@ def run_job(job_id: str) -> None:
     jobs = _open()
     delivery = get_current_job()
     assert delivery is not None
-    with device_lock():
+    with device_lock(delivery.origin):
         record = jobs.ledger.claim(job_id, delivery.id)
         if record is None:
             logger.info("job %s is not to be run: already claimed, or ended", job_id)
@@ -118,11 +118,13 @@ def _outlasting_outages(attempt: Attempt, jobs: JobQueue) -> None:
 def help_job(job_id: str, name: str) -> None:
     """RQ entry point of a search helper, whose lease is `name`; another process owns the job."""
     jobs = _open()
+    delivery = get_current_job()
+    assert delivery is not None
     helper = SearchHelper(jobs.ledger, jobs.ledger.records.read(job_id), name)
     try:
         with (
             _terminated() as stop_requested,
-            device_lock(),
+            device_lock(delivery.origin),
             heartbeat(jobs.leases, name, helper, jobs.settings.step_s),
         ):
             help_search(helper, jobs, stop_requested)

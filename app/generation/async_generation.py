@@ -6,6 +6,7 @@ from contextlib import suppress
 from app.generation.generate_images import check_category, check_options, fresh_seed
 from app.schemas import JobView
 from worker.queue.queue import JobQueue
+from worker.queue.queue_position import position_of
 from worker.registry.model_versions import ModelCard
 from worker.registry.registry import ModelNotFound, Registry
 from worker.schemas.jobs import IllegalMove
@@ -39,4 +40,4 @@ def submit_generation(
         with suppress(IllegalMove):  # it has failed already
             queue.cancel(record.id)
         raise
-    return JobView.of(record, queue.position(record))
+    return JobView.of(record, position_of(queue, record))

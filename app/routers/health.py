@@ -5,10 +5,12 @@ from redis import RedisError
 
 from app.dependencies import ServicesDep
 from app.errors import Problem
-from app.schemas import Health
+from app.schemas import Health, Readiness
 from models.checkpoint import CheckpointError
+from worker.queue.queue_stats import count_workers
 from worker.registry.registry import ModelNotFound, WeightsDamaged
 from worker.revision_chain import RecordDamaged
+from worker.schemas.requests import QueueName
 from worker.storage import StorageError
 
 router = APIRouter(prefix="/health", tags=["health"])
@@ -23,11 +25,16 @@ def live() -> Health:
 @router.get("/ready")
 def ready(
     services: ServicesDep,
-) -> Health:
-    """Readiness: Redis, object store, default model and background loops are there; else 503."""
+) -> Readiness:
+    """Readiness: Redis, object store, default model and background loops are there; else 503.
+
+    Workers need not be there: without them, `POST /generate` answers and jobs wait.
+    """
     missing = [f"background loop {name!r}" for name in sorted(services.loops.down)]
+    workers: dict[QueueName, int] = {}
     try:
         services.queue.leases.check()
+        workers = count_workers(services.queue)
     except RedisError:
         missing.append("redis")
     try:
@@ -38,4 +45,4 @@ def ready(
         missing.append("storage")
     if missing:
         raise Problem(503, "not_ready", f"Missing: {', '.join(missing)}.")
-    return Health()
+    return Readiness(workers=workers)

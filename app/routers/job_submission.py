@@ -11,6 +11,7 @@ from app.schemas import JobView
 from models.data.category_names import index_of
 from models.search.search_space import narrow
 from worker.queue.queue import JobQueue
+from worker.queue.queue_position import position_of
 from worker.schemas.jobs import JobRecord
 from worker.schemas.requests import GenerateJob, JobRequest, JobType, NasJob, TrainJob
 
@@ -116,4 +117,4 @@ def _submitted(
     job_id = id_for("job", lambda: job.model_dump_json().encode())
     record = queue.submit(job_type, job, job_id)
     response.headers["Location"] = f"/jobs/{record.id}"
-    return JobView.of(record, queue.position(record))
+    return JobView.of(record, position_of(queue, record))

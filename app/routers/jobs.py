@@ -21,6 +21,7 @@ from app.schemas import Artifact, JobView, Page
 from worker.ledger.artifacts import FILE_NAME, JobFiles, media_type
 from worker.ledger.events import Event
 from worker.ledger.records import JobNotFound
+from worker.queue.queue_position import position_of, positions_of
 from worker.schemas.jobs import JobRecord, JobStatus
 from worker.schemas.requests import BULK_FILES, JobType, ModelName
 
@@ -66,7 +67,7 @@ def list_jobs(
 ) -> Page[JobView]:
     """Jobs, newest first."""
     records, has_more = services.queue.page(job_type, status, limit, after, model)
-    positions = services.queue.positions(records)
+    positions = positions_of(services.queue, records)
     data = [JobView.of(record, positions.get(record.id)) for record in records]
     return Page(data=data, has_more=has_more, last_id=data[-1].id if data else None)
 
@@ -87,7 +88,7 @@ def read_job(
     The `ETag` changes with the job: sent back as `If-None-Match`, the answer is 304 while it has
     not. `Retry-After` says in how many seconds to poll again; an ended job has none.
     """
-    view = JobView.of(record, services.queue.position(record))
+    view = JobView.of(record, position_of(services.queue, record))
     body = view.model_dump_json().encode()
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": "no-cache"}

@@ -107,4 +107,4 @@ def dataset_id(client: TestClient) -> str:
 def disconnect(app: FastAPI) -> None:
     """Close the Redis connections that `create_app` opened."""
     app.state.services.queue.leases.redis.close()
-    app.state.services.queue.queue.connection.close()
+    app.state.services.queue.connection.close()

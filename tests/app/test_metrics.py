@@ -17,6 +17,7 @@ from tests.app.exposition import series, value
 from tests.app.problems import Answer, assert_problem
 from tests.app.test_auth import bearer, entry
 from worker.embedded_valkey import EmbeddedValkey
+from worker.ledger.job_counters import MOST_MODELS, OTHERS, count_images, read_job_counters
 from worker.queue.queue import JobQueue
 from worker.schemas.requests import TrainJob
 
@@ -62,7 +63,7 @@ def test_generation_is_counted_and_timed(client: TestClient) -> None:
     for n in (1, 3):
         client.post("/generate", json={"n": n}).raise_for_status()
     text = scrape(client)
-    assert value(text, "vitrine_generated_images_total", model="fashion-mnist") == 4
+    assert value(text, "vitrine_generated_images_total", model="fashion-mnist", way="sync") == 4
     assert value(text, "vitrine_generate_batch_images_sum") == 4
     passes = value(text, "vitrine_generate_batch_images_count")
     assert 2 <= passes <= 4  # as many as lanes were free
@@ -72,11 +73,39 @@ def test_generation_is_counted_and_timed(client: TestClient) -> None:
     assert value(text, "vitrine_generate_waiting_requests") == 0
 
 
+def test_images_of_jobs_are_counted_beside_those_of_answers(
+    client: TestClient, jobs: JobQueue
+) -> None:
+    count_images(jobs.leases.redis, "fashion-mnist", 100)
+    count_images(jobs.leases.redis, "fashion-mnist", 20)
+    count_images(jobs.leases.redis, "shoes", 3)
+    client.post("/generate", json={"n": 2}).raise_for_status()
+    text = scrape(client)
+    name = "vitrine_generated_images_total"
+    assert value(text, name, model="fashion-mnist", way="sync") == 2
+    assert value(text, name, model="fashion-mnist", way="bulk") == 120
+    assert value(text, name, model="shoes", way="bulk") == 3
+    assert text.count("# TYPE vitrine_generated_images_total") == 1
+
+
+def test_models_beyond_many_share_a_series(jobs: JobQueue) -> None:
+    redis = jobs.leases.redis
+    for number in range(MOST_MODELS + 2):
+        count_images(redis, f"model-{number}", 1)
+    count_images(redis, "model-0", 1)
+    counted = read_job_counters(redis).images
+    assert (counted["model-0"], counted[OTHERS]) == (2, 2)
+    assert len(counted) == MOST_MODELS + 1
+
+
 def test_jobs_are_counted_wherever_they_end(
     client: TestClient, jobs: JobQueue, dataset_id: str
 ) -> None:
     waiting = client.post("/jobs/train", json={"dataset": dataset_id, "model": "shoes"})
-    assert value(scrape(client), "vitrine_job_queue_depth") == 1
+    client.post("/jobs/generate", json={"n": 1}).raise_for_status()
+    client.post("/jobs/generate", json={"n": 1}).raise_for_status()
+    assert value(scrape(client), "vitrine_job_queue_depth", queue="train") == 1
+    assert value(scrape(client), "vitrine_job_queue_depth", queue="generate") == 2
     client.post(f"{waiting.headers['Location']}/cancel").raise_for_status()
 
     record = jobs.submit("train", TrainJob(dataset=dataset_id, model="bags"))
@@ -100,7 +129,8 @@ def test_jobs_are_counted_wherever_they_end(
     assert value(text, f"{took}_bucket", type="train", le="+Inf") == 1
     assert value(text, f"{took}_count", type="train") == 1
     assert value(text, "vitrine_training_images_per_second") == 0
-    assert value(text, "vitrine_workers") == 0
+    assert value(text, "vitrine_workers", queue="train") == 0
+    assert value(text, "vitrine_workers", queue="generate") == 0
     assert value(text, "vitrine_redis_up") == 1
 
 
@@ -119,7 +149,7 @@ def assert_in_time_without_jobs(client: TestClient) -> None:
     text = scrape(client)
     assert time.monotonic() - started < 2
     assert value(text, "vitrine_redis_up") == 0
-    assert value(text, "vitrine_generated_images_total", model="fashion-mnist") == 1
+    assert value(text, "vitrine_generated_images_total", model="fashion-mnist", way="sync") == 1
     assert "vitrine_job_queue_depth" not in text
 
 

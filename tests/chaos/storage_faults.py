@@ -131,7 +131,7 @@ class Bench:
         assert running is not None
         store = FaultyStorage(self.storage, kind, at)
         ledger = Ledger(store, self.jobs.leases, self.jobs.ledger.events)
-        jobs = JobQueue(ledger, self.jobs.queue.connection, self.settings)
+        jobs = JobQueue(ledger, self.jobs.connection, self.settings)
         worker.tasks._outlasting_outages(Attempt(ledger, running), jobs)
         return store
 
@@ -147,7 +147,7 @@ class Bench:
     def close(self) -> None:
         """Close the connections to Redis."""
         self.jobs.leases.redis.close()
-        self.jobs.queue.connection.close()
+        self.jobs.connection.close()
 
 
 def harm_every_call(folder: Path, seed: int, most: int | None = None) -> Faults:

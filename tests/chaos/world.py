@@ -51,6 +51,7 @@ class World:
             "VITRINE_LEASE_S": str(lease_s),
             "VITRINE_CHECKPOINT_EVERY_S": str(checkpoint_every_s),
             "VITRINE_MAX_QUEUED_JOBS": "10000",
+            "VITRINE_QUEUES": "train",  # one process, whose death has no gentler parent
             "OMP_NUM_THREADS": "1",
         }
         # This process reaches the store without the proxy, so that faults do not affect its checks.
@@ -74,7 +75,7 @@ class World:
             worker.kill()
             worker.wait()
         self.jobs.leases.redis.close()
-        self.jobs.queue.connection.close()
+        self.jobs.connection.close()
         self.valkey.stop()
         self.proxy.close()
         shutil.rmtree(self.folder, ignore_errors=True)

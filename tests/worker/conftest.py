@@ -1,6 +1,7 @@
 """A data set, and real worker processes."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -8,13 +9,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from models.data.archive import ArchiveLimits
+from tests.processes import children
 from worker.datasets.datasets import DatasetRecord, DatasetStore
 from worker.registry.bundled_models import SAMPLE_ARCHIVE
 from worker.schemas.requests import TrainJob
 from worker.settings import Settings
 from worker.storage import Storage
 
-StartWorker = Callable[[], "subprocess.Popen[bytes]"]
+StartWorker = Callable[..., "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def tiny_job(dataset: DatasetRecord) -> TrainJob:
 
 @pytest.fixture
 def start_worker(settings: Settings) -> Iterator[StartWorker]:
-    """Starts `python -m worker`; whatever still runs is killed at the end."""
+    """Starts `python -m worker` for a queue; whatever still runs is killed at the end."""
     environment = {
         "VITRINE_REDIS_URL": str(settings.redis_url),
         "VITRINE_STORAGE_URL": str(settings.storage_url),
@@ -48,13 +50,16 @@ def start_worker(settings: Settings) -> Iterator[StartWorker]:
     }
     started: list[subprocess.Popen[bytes]] = []
 
-    def start() -> "subprocess.Popen[bytes]":
+    def start(queues: str = "train") -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "worker"]
-        process = subprocess.Popen(command, env=os.environ | environment)
+        chosen = environment | {"VITRINE_QUEUES": queues}
+        process = subprocess.Popen(command, env=os.environ | chosen)
         started.append(process)
         return process
 
     yield start
     for process in started:
+        for child in children(process.pid):  # slots would outlive their parent for a moment
+            os.kill(child, signal.SIGKILL)
         process.kill()
         process.wait()

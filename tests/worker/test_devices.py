@@ -5,8 +5,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
-from worker.devices import exclusively
+from worker.devices import device_lock, exclusively
 
 HOLDER = """
 import sys, time
@@ -28,4 +29,11 @@ def test_a_device_is_held_by_one_process_until_it_dies() -> None:
     holder.wait()
     holder.stdout.close()
     with exclusively(name, within_s=0.1):
+        pass
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_jobs_of_two_queues_share_a_gpu() -> None:
+    with device_lock("vitrine-generate"), device_lock("vitrine-train"):
         pass

@@ -94,6 +94,15 @@ def test_a_public_address_of_the_store_is_an_address_of_an_s3_store(
     assert Settings().public_storage_url == "https://objects.example.com:8333/"
 
 
+@pytest.mark.parametrize("text", ["video", "train,", "train,train", "train, generate"])
+def test_a_worker_serves_known_queues_once_each(environment: pytest.MonkeyPatch, text: str) -> None:
+    assert Settings().served_queues == ("generate", "train")
+    environment.setenv("VITRINE_QUEUES", text)
+    assert complaint() == "VITRINE_QUEUES: must be one or more of generate, train, comma-separated"
+    environment.setenv("VITRINE_QUEUES", "train")
+    assert Settings().served_queues == ("train",)
+
+
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Settings().port = 1  # type: ignore[misc] # the point

@@ -7,7 +7,7 @@ from tests.worker.watching import wait_for
 from worker.queue.queue import JobQueue
 from worker.registry.bundled_models import register_models
 from worker.registry.registry import Registry
-from worker.schemas.requests import GenerateJob, TrainJob
+from worker.schemas.requests import QUEUE_OF, GenerateJob, TrainJob
 from worker.storage import Storage
 
 
@@ -22,7 +22,7 @@ def test_a_job_that_needs_a_damaged_record_fails_at_once_and_says_so(
     else:
         storage.put("models/clothing/versions/1/card.json", b"")
         job = jobs.submit("generate", GenerateJob(model="clothing:1", n=1))
-    start_worker()
+    start_worker(QUEUE_OF[job.type])
     record = wait_for(jobs, job.id, lambda record: record.terminal)
     assert record.error is not None
     assert (record.status, record.error.code) == ("failed", "record_damaged")

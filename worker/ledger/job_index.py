@@ -7,7 +7,7 @@ storage after Redis was wiped. Until then `is_complete` is false and readers lis
 
 import logging
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import cast, get_args
@@ -16,7 +16,7 @@ from redis import Redis
 
 from worker.ledger.records import Records
 from worker.revision_chain import RecordDamaged
-from worker.schemas.jobs import TERMINAL, JobRecord, JobStatus
+from worker.schemas.jobs import RUNNING, TERMINAL, JobRecord, JobStatus
 from worker.schemas.requests import JobType
 
 logger = logging.getLogger(__name__)
@@ -127,6 +127,24 @@ class JobIndex:
             for place in places:
                 pipeline.zrange(_set_key(*place), 0, -1)
             return {str(job_id) for ids in pipeline.execute() for job_id in ids}
+
+    def running(self, job_types: Iterable[JobType]) -> set[str]:
+        """Ids of the jobs of these types that are indexed as running or cancelling."""
+        with self.redis.pipeline(transaction=False) as pipeline:
+            for place in product(job_types, RUNNING):
+                pipeline.zrange(_set_key(*place), 0, -1)
+            return {str(job_id) for ids in pipeline.execute() for job_id in ids}
+
+    def types(self, job_ids: Sequence[str]) -> dict[str, JobType]:
+        """The type of each of the jobs that is indexed, by job id."""
+        if not job_ids:
+            return {}
+        places = cast("list[str | None]", self.redis.hmget(PLACES, list(job_ids)))
+        return {
+            job_id: cast("JobType", place.split()[1].split(":")[0])
+            for job_id, place in zip(job_ids, places, strict=True)
+            if place is not None
+        }
 
     def ended_before(self, job_id: str) -> Iterator[str]:
         """Ids of the ended jobs that sort before `job_id`, so were submitted before it."""

@@ -52,13 +52,13 @@ class Leases:
         shown = self.redis.get(_progress_key(name))
         return None if shown is None else str(shown)
 
-    def all_progress(self) -> list[str]:
-        """The last progress of every process that holds its lease."""
+    def all_progress(self) -> dict[str, str]:
+        """The last progress of every process that holds its lease, by its name."""
         names = [str(name) for name in self.redis.smembers(REPORTING)]
         living = [name for name in names if self.is_held(name)]
         if gone := set(names) - set(living):
             self.redis.srem(REPORTING, *gone)
-        return [shown for name in living if (shown := self.progress(name)) is not None]
+        return {name: shown for name in living if (shown := self.progress(name)) is not None}
 
     def can_be_judged(self) -> bool:
         """Whether a missing lease means that its process is dead.

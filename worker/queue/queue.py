@@ -6,12 +6,12 @@ twice finds the job claimed, and a lost one is sent again from the ledger.
 
 import logging
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from redis import Redis, RedisError
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
-from rq import Queue, Worker
+from rq import Queue, worker_registration
 from rq.serializers import JSONSerializer
 
 from worker.ledger.events import Events
@@ -20,14 +20,15 @@ from worker.ledger.ledger import Ledger
 from worker.ledger.records import JobNotFound
 from worker.revision_chain import RecordDamaged
 from worker.schemas.jobs import JobRecord, JobStatus
-from worker.schemas.requests import JobRequest, JobType
+from worker.schemas.requests import QUEUE_OF, QUEUES, JobRequest, JobType, QueueName
 from worker.settings import Settings
 from worker.storage import Storage
 from worker.webhooks.targets import WebhookTargets
 
 logger = logging.getLogger(__name__)
 
-QUEUE_NAME = "vitrine"
+OLD_QUEUE = "vitrine"  # of earlier releases, for all types of jobs
+HELPERS: QueueName = QUEUE_OF["nas"]
 TASK = "worker.tasks.run_job"  # by name: the API must not import the code that runs jobs
 HELP_TASK = "worker.tasks.help_job"
 # From the queue to the claim: a worker takes the entry and starts a process that loads torch.
@@ -35,7 +36,7 @@ UNDERWAY_S = 15
 
 
 class QueueFull(RuntimeError):
-    """`max_queued_jobs` jobs are waiting already."""
+    """`max_queued_jobs` jobs are waiting in the queue already."""
 
 
 class JobQueue:
@@ -46,9 +47,8 @@ class JobQueue:
         self.leases = ledger.leases
         self.settings = settings
         self.targets = WebhookTargets(private=settings.webhook_private)
-        self.queue = Queue(
-            QUEUE_NAME, connection=redis_binary, serializer=JSONSerializer, default_timeout=-1
-        )
+        self.connection = redis_binary
+        self.queues = {name: open_rq_queue(rq_name(name), redis_binary) for name in QUEUES}
 
     def submit(
         self, job_type: JobType, request: JobRequest, job_id: str | None = None
@@ -58,13 +58,14 @@ class JobQueue:
         If there is a job with this id already, its first revision is returned and nothing is done.
 
         Raises:
-            QueueFull: `max_queued_jobs` jobs are waiting already.
+            QueueFull: `max_queued_jobs` jobs are waiting in its queue already.
             TargetRefused, Unresolved: its webhook's URL is not allowed or cannot be resolved.
         """
         if job_id is not None and (known := self.ledger.records.find(job_id)) is not None:
             return known
-        if self.queue.count >= self.settings.max_queued_jobs:
-            raise QueueFull(f"{self.settings.max_queued_jobs} jobs are waiting; try again later")
+        queue, most = QUEUE_OF[job_type], self.settings.max_queued_jobs
+        if self.queues[queue].count >= most:
+            raise QueueFull(f"{most} jobs are waiting in the queue {queue!r}; try again later")
         if request.webhook is not None:
             self.targets.check(request.webhook.url)
         record = JobRecord.new(job_type, request, job_id)
@@ -77,14 +78,21 @@ class JobQueue:
         return record
 
     def deliver(self, record: JobRecord) -> None:
-        """Put the job's id on the queue, unless its next attempt is not due yet."""
+        """Put the job's id on the queue of its type, unless its next attempt is not due yet."""
         if not record.is_due:
             return
         # A unique name for each delivery: RQ deletes the entry of one that has ended, and must not
         # delete that of another one that is still queued.
         delivery_id = f"{record.id}-{secrets.token_hex(4)}"
         self.mark_underway(record.id)
-        self.queue.enqueue(TASK, record.id, job_id=delivery_id, result_ttl=0, failure_ttl=86_400)
+        queue = self.queues[QUEUE_OF[record.type]]
+        queue.enqueue(TASK, record.id, job_id=delivery_id, result_ttl=0, failure_ttl=86_400)
+
+    def drop_old_queue(self) -> None:
+        """Drop the deliveries of an earlier release; the reconciler sends their jobs again."""
+        old = open_rq_queue(OLD_QUEUE, self.connection)
+        if old.count:
+            old.delete()
 
     def mark_underway(self, job_id: str) -> None:
         """Record that the job is just being put on the queue, or taken from it."""
@@ -97,7 +105,8 @@ class JobQueue:
     def queue_helpers(self, job_id: str, wanted: int) -> None:
         """Queue search helpers for a job until `wanted` are running or queued."""
         known = self._helpers(job_id)
-        waiting = set(self.queue.get_job_ids())
+        queue = self.queues[HELPERS]
+        waiting = set(queue.get_job_ids())
         here = [name for name in known if name in waiting or self.leases.is_held(name)]
         for gone in known - set(here):
             self.leases.redis.srem(_helpers_key(job_id), gone)
@@ -105,35 +114,27 @@ class JobQueue:
             name = f"help-{job_id}-{secrets.token_hex(4)}"
             self.leases.redis.sadd(_helpers_key(job_id), name)
             self.leases.renew(name)  # covers the time until the helper has started
-            self.queue.enqueue(
-                HELP_TASK, job_id, name, job_id=name, result_ttl=0, failure_ttl=86_400
-            )
+            queue.enqueue(HELP_TASK, job_id, name, job_id=name, result_ttl=0, failure_ttl=86_400)
 
-    def workers(self) -> int:
-        """Number of workers, busy or idle."""
-        return Worker.count(queue=self.queue)
+    def worker_states(self, queue: QueueName) -> list[str]:
+        """RQ's state (`idle`, `busy`, …) of each living worker that serves the queue."""
+        keys = sorted(worker_registration.get_keys(self.queues[queue]))
+        with self.leases.redis.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.exists(alive_key(key))
+                pipeline.hget(key, "state")
+            found = pipeline.execute()
+        return [str(state) for alive, state in zip(found[::2], found[1::2], strict=True) if alive]
 
     def remove_helpers(self, job_id: str) -> None:
         """Remove a job's queued helpers; running ones stop when they see that the job has ended."""
         for name in self._helpers(job_id):
-            self.queue.remove(name)
+            self.queues[HELPERS].remove(name)
         self.leases.redis.delete(_helpers_key(job_id))
 
     def fetch(self, job_id: str) -> JobRecord:
         """See `Ledger.fetch`."""
         return self.ledger.fetch(job_id)
-
-    def position(self, record: JobRecord) -> int | None:
-        """Number of jobs before a queued one; None if it is not queued."""
-        return self.positions([record]).get(record.id)
-
-    def positions(self, records: Sequence[JobRecord]) -> dict[str, int]:
-        """Number of jobs before each of the queued ones, by job id; reads the queue once."""
-        queued = [record.id for record in records if record.status == "queued"]
-        if not queued:
-            return {}
-        places = {job_id: number for number, job_id in enumerate(self.waiting())}
-        return {job_id: places.get(job_id, 0) for job_id in queued}
 
     def page(
         self,
@@ -198,12 +199,32 @@ class JobQueue:
         if released.status == "queued":
             self.deliver(released)
 
-    def waiting(self) -> list[str]:
+    def waiting(self, queue: QueueName) -> list[str]:
         """Ids of the jobs on the queue, in its order; `help` for the entry of a helper."""
-        return [delivery_id.split("-")[0] for delivery_id in self.queue.get_job_ids()]
+        return [job_of(delivery_id) for delivery_id in self.queues[queue].get_job_ids()]
 
     def _helpers(self, job_id: str) -> set[str]:
         return {str(name) for name in self.leases.redis.smembers(_helpers_key(job_id))}
+
+
+def rq_name(queue: QueueName) -> str:
+    """RQ's name of a queue."""
+    return f"vitrine-{queue}"
+
+
+def open_rq_queue(name: str, connection: Redis) -> Queue:
+    """RQ's queue of this name."""
+    return Queue(name, connection=connection, serializer=JSONSerializer, default_timeout=-1)
+
+
+def job_of(delivery_id: str) -> str:
+    """The id of the job that is delivered."""
+    return delivery_id.split("-")[0]
+
+
+def alive_key(worker_key: str) -> str:
+    """Redis key that exists while a worker lives, from RQ's key of it."""
+    return f"vitrine:alive:{worker_key}"
 
 
 def _helpers_key(job_id: str) -> str:

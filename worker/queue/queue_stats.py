@@ -5,14 +5,15 @@ from dataclasses import dataclass
 
 from worker.ledger.job_counters import JobCounters, read_job_counters
 from worker.queue.queue import JobQueue
+from worker.schemas.requests import QUEUES, QueueName
 
 
 @dataclass(frozen=True)
 class QueueStats:
     """Statistics of all workers and jobs, on all machines."""
 
-    queue_depth: int
-    workers: int
+    depths: dict[QueueName, int]  # entries that wait on each queue
+    workers: dict[QueueName, int]  # that serve each queue
     images_per_second: float  # sum over all running trainings
     counters: JobCounters
 
@@ -20,11 +21,16 @@ class QueueStats:
 def read_queue_stats(jobs: JobQueue) -> QueueStats:
     """Read the statistics; raises RedisError."""
     return QueueStats(
-        queue_depth=jobs.queue.count,
-        workers=jobs.workers(),
-        images_per_second=sum(map(_throughput, jobs.leases.all_progress())),
+        depths={name: jobs.queues[name].count for name in QUEUES},
+        workers=count_workers(jobs),
+        images_per_second=sum(map(_throughput, jobs.leases.all_progress().values())),
         counters=read_job_counters(jobs.leases.redis),
     )
+
+
+def count_workers(jobs: JobQueue) -> dict[QueueName, int]:
+    """Number of living workers, busy or idle, that serve each queue; raises RedisError."""
+    return {name: len(jobs.worker_states(name)) for name in QUEUES}
 
 
 def _throughput(shown: str) -> float:

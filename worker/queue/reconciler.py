@@ -16,6 +16,7 @@ from worker.registry.image_links import ImageLinks
 from worker.registry.registry import Registry
 from worker.revision_chain import RecordDamaged
 from worker.schemas.jobs import JobRecord, is_id
+from worker.schemas.requests import QUEUES
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ def reconcile_in_turn(jobs: JobQueue) -> None:
 def reconcile(jobs: JobQueue) -> None:
     """Queue jobs again whose lease has run out; deliver queued ones that the queue has lost."""
     can_be_judged = jobs.leases.can_be_judged()
-    waiting = set(jobs.waiting())
+    jobs.drop_old_queue()
+    waiting = {job_id for queue in QUEUES for job_id in jobs.waiting(queue)}
     active = list(jobs.ledger.active())
     refresh_index(jobs.ledger, active)
     for record in active:

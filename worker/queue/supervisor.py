@@ -16,7 +16,7 @@ import sys
 import threading
 from datetime import UTC
 
-from redis import Redis, RedisError
+from redis import RedisError
 from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
 from rq import Queue, Worker, worker_registration
@@ -26,25 +26,30 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from worker import logs
-from worker.queue.queue import HELP_TASK, QUEUE_NAME, JobQueue
+from worker.queue.queue import HELP_TASK, JobQueue, alive_key, rq_name
 from worker.queue.reconciler import RECONCILE_S, reconcile_in_turn
 from worker.queue.work_horse import REDIS_AWAY
 from worker.schemas.jobs import now
+from worker.schemas.requests import QueueName
 from worker.storage import StorageError
 
 logger = logging.getLogger(__name__)
 
 WORKER_TTL_S = 15 + int(RECONCILE_S)  # RQ blocks on the queue for its ttl minus 15 s at a time
+ALIVE_S = 20  # after the last heartbeat, which comes every few seconds, a worker is dead
 RETRY_S = 1.0
 START_S = 120.0  # limit of a work-horse's start on a slow or busy machine
 
 
-def work(jobs: JobQueue) -> None:
-    """Run jobs until SIGTERM or SIGINT. RQ's loop ends when Redis is away; this restarts it."""
+def work(jobs: JobQueue, queue: QueueName) -> None:
+    """Run a queue's jobs until SIGTERM or SIGINT.
+
+    RQ's loop ends when Redis is away; this restarts it.
+    """
     stop = threading.Event()
     while not stop.is_set():
         try:
-            JobWorker(jobs, jobs.queue.connection, stop).work(logging_level="WARNING")
+            JobWorker(jobs, queue, stop).work(logging_level="WARNING")
         except RedisError:
             jobs.leases.note_outage()
             logger.warning("Redis is away; asking again")
@@ -54,14 +59,17 @@ def work(jobs: JobQueue) -> None:
 
 
 class JobWorker(Worker):
-    """RQ's worker, with the ledger's rules for silent, hung and killed work-horses."""
+    """RQ's worker, with the ledger's rules for silent, hung and killed work-horses.
+
+    It serves one queue: with several, RQ loses a job if it dies between taking and starting it.
+    """
 
     max_connection_wait_time = 2 * RETRY_S  # bound of RQ's own growing pauses
 
-    def __init__(self, jobs: JobQueue, connection: Redis, stop: threading.Event) -> None:
+    def __init__(self, jobs: JobQueue, queue: QueueName, stop: threading.Event) -> None:
         super().__init__(
-            [QUEUE_NAME],
-            connection=connection,
+            [rq_name(queue)],
+            connection=jobs.connection,
             serializer=JSONSerializer,
             worker_ttl=WORKER_TTL_S,
             maintenance_interval=int(RECONCILE_S),
@@ -73,7 +81,6 @@ class JobWorker(Worker):
     def run_maintenance_tasks(self) -> None:
         """Every few seconds while idle: RQ's own maintenance, and the reconciler."""
         super().run_maintenance_tasks()  # type: ignore[no-untyped-call] # RQ has no annotation
-        worker_registration.register(self)
         self._reconcile()
 
     def execute_job(self, job: Job, queue: Queue) -> None:
@@ -100,9 +107,12 @@ class JobWorker(Worker):
             self._reconcile()
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """RQ's own; while a work-horse runs, errors of Redis are ignored."""
+        """RQ's own, and a sign of life; while a work-horse runs, errors of Redis are ignored."""
+        redis = self.connection if pipeline is None else pipeline
         try:
             super().heartbeat(timeout, pipeline)
+            worker_registration.register(self, pipeline)  # again, as Redis may have been wiped
+            redis.set(alive_key(self.key), 1, ex=ALIVE_S)
         except RedisError as error:
             self.jobs.leases.note_outage()
             if not self._horse_pid:  # RQ's loop waits and goes on after this error, and no other

@@ -14,7 +14,7 @@ from rq.serializers import JSONSerializer
 
 from worker import logs
 from worker.processes import die_with_parent
-from worker.queue.queue import QUEUE_NAME
+from worker.queue.queue import open_rq_queue
 from worker.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -42,11 +42,11 @@ def main(worker_name: str, delivery_id: str, execution_id: str, parent: str) -> 
     logs.configure(settings)
     assert settings.redis_url is not None
     connection = Redis.from_url(settings.redis_url)
-    queue = Queue(QUEUE_NAME, connection=connection, serializer=JSONSerializer)
-    # Created rather than looked up by name: a wiped Redis has no record of the worker.
-    worker = WorkHorse([queue], worker_name, connection=connection, serializer=JSONSerializer)
     try:
         job = Job.fetch(delivery_id, connection=connection, serializer=JSONSerializer)
+        queue = open_rq_queue(job.origin, connection)
+        # Created rather than looked up by name: a wiped Redis has no record of the worker.
+        worker = WorkHorse([queue], worker_name, connection=connection, serializer=JSONSerializer)
         worker.execution = Execution.fetch(execution_id, job.id, connection=connection)
     except (NoSuchJobError, ValueError):  # RQ raises ValueError for a missing execution
         logger.warning("Redis has lost the delivery; the ledger will send the job again")

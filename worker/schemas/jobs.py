@@ -16,6 +16,7 @@ ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
 BACKOFF = timedelta(seconds=10)
 LONGEST_BACKOFF = timedelta(minutes=10)
 
+RUNNING: frozenset[JobStatus] = frozenset({"running", "cancelling"})
 TERMINAL: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
 
 # The transitions of the state machine.
@@ -93,7 +94,7 @@ class JobRecord(BaseModel):
     @property
     def is_running(self) -> bool:
         """Whether a process owns the job; it may have died since."""
-        return self.status in ("running", "cancelling")
+        return self.status in RUNNING
 
     @property
     def terminal(self) -> bool:
@@ -116,7 +117,7 @@ def move(record: JobRecord, status: JobStatus, **changes: object) -> JobRecord:
     moved_at = now()
     if status in TERMINAL:
         changes["finished_at"] = moved_at
-    if status not in ("running", "cancelling"):
+    if status not in RUNNING:
         changes["held_by"] = None
     changes |= {"status": status, "revision": record.revision + 1, "moved_at": moved_at}
     return record.model_copy(update=changes)

@@ -8,6 +8,9 @@ from worker.schemas.image_options import Category, ImageOptions, OutputFormat
 from worker.schemas.webhook_request import WebhookField
 
 JobType = Literal["train", "nas", "generate"]
+QueueName = Literal["generate", "train"]
+QUEUES: tuple[QueueName, ...] = get_args(QueueName)
+QUEUE_OF: dict[JobType, QueueName] = {"train": "train", "nas": "train", "generate": "generate"}
 # A copy of the type in `models.search.trials`, which imports torch; the supervisor must not.
 Metric = Literal["kid", "latency_ms", "parameters"]
 METRICS: tuple[Metric, ...] = get_args(Metric)

@@ -34,7 +34,7 @@ from models.search.trials import Goal
 from worker.attempt.progress_reporter import ProgressReporter
 from worker.datasets.datasets import DatasetRecord, DatasetStore
 from worker.ledger.artifacts import search_folder
-from worker.queue.queue import JobQueue, connect
+from worker.queue.queue import HELPERS, JobQueue, connect
 from worker.schemas.requests import NasJob
 from worker.search.redis_journal import RedisJournal
 from worker.search.shared_states import SharedStates
@@ -202,7 +202,7 @@ def _agreed_budget(
     def measured() -> dict[str, object]:
         steps = images_per_second(start, photos.training, job.max_seconds)
         speed = reporter.run(MEASURING, steps)
-        processes = max(1, min(job.parallel_trials, jobs.workers()))
+        processes = max(1, min(job.parallel_trials, len(jobs.worker_states(HELPERS))))
         began_s = reporter.plan.spent_s
         seconds = max(SHORTEST_S, reporter.plan.seconds_for(SEARCHING) / SEARCH_SHARE)
         budget = plan(speed, seconds, job.max_trials, processes)

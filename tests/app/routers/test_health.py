@@ -1,5 +1,6 @@
 """Health checks: readiness, and the names of what is missing."""
 
+import threading
 import time
 from pathlib import Path
 
@@ -10,13 +11,30 @@ from redis import Redis
 from tests.app.conftest import Serve
 from tests.app.problems import assert_problem
 from worker.embedded_valkey import EmbeddedValkey
+from worker.queue.queue import JobQueue, alive_key
+from worker.queue.supervisor import JobWorker
 from worker.registry.registry import Registry
 
 
 def test_a_whole_service_is_live_and_ready(client: TestClient) -> None:
-    for path in ("/health/live", "/health/ready"):
-        response = client.get(path)
-        assert (response.status_code, response.json()) == (200, {"status": "ok"})
+    live, ready = (client.get(f"/health/{path}") for path in ("live", "ready"))
+    assert (live.status_code, live.json()) == (200, {"status": "ok"})
+    told = {"status": "ok", "workers": {"generate": 0, "train": 0}}
+    assert (ready.status_code, ready.json()) == (200, told)
+
+
+def test_readiness_tells_which_queues_have_a_living_worker(
+    client: TestClient, jobs: JobQueue
+) -> None:
+    workers = [JobWorker(jobs, "generate", threading.Event()) for _ in range(2)]
+    for worker in workers:
+        worker.register_birth()  # type: ignore[no-untyped-call] # RQ's own
+        worker.heartbeat()
+    assert client.get("/health/ready").json()["workers"] == {"generate": 2, "train": 0}
+    jobs.leases.redis.delete(alive_key(workers[0].key))  # as when it has been silent for a while
+    assert client.get("/health/ready").json()["workers"] == {"generate": 1, "train": 0}
+    workers[1].register_death()  # type: ignore[no-untyped-call] # the same
+    assert client.get("/health/ready").json()["workers"] == {"generate": 0, "train": 0}
 
 
 def test_a_missing_redis_is_named_within_two_seconds(serve: Serve, tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ from worker.settings import Settings
 from worker.storage import Storage
 
 FIELDS = {
-    *("id", "type", "status", "stage", "attempt", "queue_position", "progress", "metrics"),
-    *("result", "error", "request", "created_at", "started_at", "finished_at", "links"),
+    *("id", "type", "status", "stage", "attempt", "queue_position", "queue_eta_s", "progress"),
+    *("metrics", "result", "error", "request", "created_at", "started_at", "finished_at", "links"),
 }
 UNKNOWN = "job_00000000000000000000"
 

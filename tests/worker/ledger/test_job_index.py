@@ -9,6 +9,7 @@ from redis import Redis
 from worker.ledger.job_index import COMPLETE, PLACES, STATUSES, TYPES, JobIndex, rebuild
 from worker.ledger.records import Records
 from worker.queue.queue import JobQueue
+from worker.queue.queue_position import positions_of
 from worker.queue.reconciler import reconcile
 from worker.schemas.jobs import JobRecord, move
 from worker.schemas.requests import GenerateJob, JobRequest, JobType, NasJob, TrainJob
@@ -214,7 +215,7 @@ def test_a_job_that_is_half_deleted_is_not_listed(jobs: JobQueue) -> None:
 def test_positions_take_one_look_at_the_queue(jobs: JobQueue, redis: Redis) -> None:
     records = [submitted(jobs) for _ in range(6)]
     redis.config_resetstat()
-    positions = jobs.positions(records)
-    assert [positions[record.id] for record in records] == list(range(6))
+    positions = positions_of(jobs, records)
+    assert [positions[record.id].before for record in records] == list(range(6))
     assert redis.info("commandstats")["cmdstat_lrange"]["calls"] == 1
-    assert jobs.positions([jobs.cancel(records[0].id)]) == {}
+    assert positions_of(jobs, [jobs.cancel(records[0].id)]) == {}

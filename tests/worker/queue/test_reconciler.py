@@ -14,10 +14,11 @@ from worker.queue.queue import (
     TASK,
     JobQueue,
     open_queue,
+    open_rq_queue,
 )
 from worker.queue.reconciler import reconcile, reconcile_in_turn, sweep
 from worker.schemas.jobs import JobRecord, move, now
-from worker.schemas.requests import TrainJob
+from worker.schemas.requests import QUEUE_OF, GenerateJob, TrainJob
 from worker.settings import Settings
 from worker.storage import Storage
 
@@ -33,7 +34,7 @@ def jobs(settings: Settings, storage: Storage) -> Iterator[JobQueue]:
     wait_until(queue.leases.can_be_judged)
     yield queue
     queue.leases.redis.close()
-    queue.queue.connection.close()
+    queue.connection.close()
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
@@ -46,7 +47,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
 def running(jobs: JobQueue) -> JobRecord:
     """A job that a process has claimed."""
     record = jobs.submit("train", REQUEST)
-    jobs.queue.empty()
+    jobs.queues["train"].empty()
     claimed = jobs.ledger.claim(record.id, "delivery-1")
     assert claimed is not None
     return claimed
@@ -60,7 +61,7 @@ def test_a_silent_job_is_queued_again(jobs: JobQueue) -> None:
     reconcile(jobs)
     again = jobs.fetch(record.id)
     assert (again.status, again.attempt, again.crashes) == ("queued", 2, 1)
-    assert list(jobs.queue.jobs[0].args) == [record.id]
+    assert list(jobs.queues["train"].jobs[0].args) == [record.id]
 
 
 def test_after_a_wipe_the_living_are_given_time_to_show_themselves(jobs: JobQueue) -> None:
@@ -81,20 +82,40 @@ def test_after_a_wipe_the_living_are_given_time_to_show_themselves(jobs: JobQueu
 
 def test_after_a_wipe_queued_jobs_are_delivered_from_storage(jobs: JobQueue) -> None:
     records = [jobs.submit("train", REQUEST) for _ in range(3)]
+    images = jobs.submit("generate", GenerateJob(n=1))
     jobs.leases.redis.flushall()
     reconcile(jobs)
-    assert sorted(jobs.waiting()) == [record.id for record in records]
+    assert sorted(jobs.waiting("train")) == [record.id for record in records]
+    assert jobs.waiting("generate") == [images.id]
+
+
+def test_jobs_that_wait_in_the_queue_of_an_earlier_release_move_to_those_of_their_types(
+    jobs: JobQueue,
+) -> None:
+    """An earlier release had one queue for all types of jobs."""
+    trained = [jobs.submit("train", REQUEST) for _ in range(2)]
+    images = jobs.submit("generate", GenerateJob(n=1))
+    old = open_rq_queue("vitrine", jobs.connection)
+    for record in (*trained, images):
+        jobs.queues[QUEUE_OF[record.type]].empty()
+        jobs.leases.redis.delete(f"vitrine:underway:{record.id}")
+        old.enqueue(TASK, record.id, job_id=f"{record.id}-1")
+    reconcile(jobs)
+    assert jobs.waiting("train") == [record.id for record in trained]
+    assert jobs.waiting("generate") == [images.id]
+    assert old.count == 0
+    assert jobs.leases.redis.keys("rq:job:*-1") == []
 
 
 def test_a_lost_delivery_is_sent_again_once_it_cannot_be_underway(jobs: JobQueue) -> None:
     record = jobs.submit("train", REQUEST)
-    jobs.queue.empty()
+    jobs.queues["train"].empty()
     reconcile(jobs)
-    assert jobs.queue.count == 0  # a worker may have taken it and be about to claim it
+    assert jobs.queues["train"].count == 0  # a worker may have taken it and be about to claim it
     jobs.leases.redis.delete(f"vitrine:underway:{record.id}")
     for _ in range(2):
         reconcile(jobs)
-    assert jobs.waiting() == [record.id]
+    assert jobs.waiting("train") == [record.id]
 
 
 def test_a_job_that_is_to_pause_is_delivered_when_the_pause_is_over(jobs: JobQueue) -> None:
@@ -105,7 +126,7 @@ def test_a_job_that_is_to_pause_is_delivered_when_the_pause_is_over(jobs: JobQue
     assert pause is not None
     assert pause - now() > timedelta(seconds=5)
     reconcile(jobs)
-    assert jobs.queue.count == 0
+    assert jobs.queues["train"].count == 0
 
 
 def test_a_job_whose_record_is_damaged_is_passed_over(
@@ -115,28 +136,28 @@ def test_a_job_whose_record_is_damaged_is_passed_over(
     storage.put(f"jobs/records/{damaged}/000002.json", b'{"id":')
     jobs.leases.redis.flushall()
     reconcile(jobs)
-    assert jobs.waiting() == [sound]
+    assert jobs.waiting("train") == [sound]
     assert damaged in caplog.text
 
 
 def test_a_helper_of_a_requeued_job_is_not_its_delivery(jobs: JobQueue) -> None:
     record = jobs.submit("train", REQUEST)
-    jobs.queue.empty()
+    jobs.queues["train"].empty()
     jobs.leases.redis.delete(f"vitrine:underway:{record.id}")
     jobs.queue_helpers(record.id, 1)
     reconcile(jobs)
-    assert [job.func_name for job in jobs.queue.jobs] == [HELP_TASK, TASK]
+    assert [job.func_name for job in jobs.queues["train"].jobs] == [HELP_TASK, TASK]
 
 
 def test_one_of_all_processes_has_the_turn(jobs: JobQueue) -> None:
     record = jobs.submit("train", REQUEST)
     reconcile_in_turn(jobs)
-    jobs.queue.empty()
+    jobs.queues["train"].empty()
     jobs.leases.redis.delete(f"vitrine:underway:{record.id}")
     reconcile_in_turn(jobs)
-    assert jobs.queue.count == 0
+    assert jobs.queues["train"].count == 0
     reconcile(jobs)
-    assert jobs.queue.count == 1
+    assert jobs.queues["train"].count == 1
 
 
 def test_what_a_job_needed_goes_with_its_end_and_what_comes_later_is_swept(
@@ -158,10 +179,10 @@ def test_a_job_that_is_damaged_after_it_was_indexed_is_passed_over(
 ) -> None:
     damaged, sound = (jobs.submit("train", REQUEST).id for _ in range(2))
     storage.put(f"jobs/records/{damaged}/000002.json", b"")
-    jobs.queue.empty()
+    jobs.queues["train"].empty()
     jobs.leases.redis.delete(*jobs.leases.redis.keys("vitrine:underway:*"))
     reconcile(jobs)
-    assert jobs.waiting() == [sound]
+    assert jobs.waiting("train") == [sound]
 
 
 def test_damage_is_logged_once(
@@ -177,11 +198,11 @@ def test_damage_is_logged_once(
 def test_an_end_that_cannot_be_tidied_up_holds_up_no_other(jobs: JobQueue, tmp_path: Path) -> None:
     ended, waiting = (jobs.submit("train", REQUEST) for _ in range(2))
     jobs.ledger.records.append(move(ended, "cancelled"))
-    jobs.queue.empty()
+    jobs.queues["train"].empty()
     jobs.leases.redis.delete(*jobs.leases.redis.keys("vitrine:underway:*"))
     (tmp_path / "objects" / "jobs" / "events").write_text("in the way of the folder")
     reconcile(jobs)
-    assert jobs.waiting() == [waiting.id]
+    assert jobs.waiting("train") == [waiting.id]
 
 
 def test_after_an_outage_the_living_are_given_time_to_show_themselves(jobs: JobQueue) -> None:

@@ -28,7 +28,7 @@ def test_a_store_that_fails_does_not_end_the_supervisor(
     record = jobs.submit("train", TrainJob(dataset="ds_00000000000000sample", model="m"))
     file = tmp_path / "objects" / "jobs" / "records" / record.id / "000002.json"
     file.symlink_to(file)  # a record that cannot be read
-    JobWorker(jobs, jobs.queue.connection, threading.Event()).run_maintenance_tasks()
+    JobWorker(jobs, "train", threading.Event()).run_maintenance_tasks()
     assert "reconciling the jobs failed" in caplog.text
 
 
@@ -41,6 +41,7 @@ def test_a_worker_without_redis_ends_when_told_and_its_job_is_handed_back(
         environment = os.environ | {
             "VITRINE_REDIS_URL": valkey.url,
             "VITRINE_STORAGE_URL": storage_url,
+            "VITRINE_QUEUES": "train",
         }
         worker = subprocess.Popen([sys.executable, "-m", "worker"], env=environment)
         job = jobs.submit("train", tiny_job.model_copy(update={"max_images": 1_000_000}))
@@ -72,7 +73,7 @@ def own_jobs(own_valkey: EmbeddedValkey, storage: Storage, storage_url: str) -> 
     jobs = open_queue(settings, storage, timeout_s=1)
     yield jobs
     jobs.leases.redis.close()
-    jobs.queue.connection.close()
+    jobs.connection.close()
 
 
 @pytest.fixture
@@ -82,6 +83,7 @@ def own_worker(own_jobs: JobQueue) -> Iterator["subprocess.Popen[bytes]"]:
         "VITRINE_REDIS_URL": str(own_jobs.settings.redis_url),
         "VITRINE_STORAGE_URL": str(own_jobs.settings.storage_url),
         "VITRINE_LEASE_S": str(LEASE_S),
+        "VITRINE_QUEUES": "train",
         "OMP_NUM_THREADS": "1",
     }
     worker = subprocess.Popen([sys.executable, "-m", "worker"], env=environment)
@@ -151,5 +153,5 @@ def test_a_fault_of_the_reconciler_does_not_end_the_supervisor(
     jobs: JobQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
     jobs.leases.redis.set(FIRST_SEEN, "no time")
-    JobWorker(jobs, jobs.queue.connection, threading.Event()).run_maintenance_tasks()
+    JobWorker(jobs, "train", threading.Event()).run_maintenance_tasks()
     assert "failed by a fault" in caplog.text

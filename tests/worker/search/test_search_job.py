@@ -63,7 +63,7 @@ def assert_nothing_is_left_of(jobs: JobQueue, storage: Storage, job_id: str) -> 
 
     def leftovers() -> list[str]:
         of_redis = [f"vitrine:search:{job_id}", f"vitrine:helpers:{job_id}"]
-        waiting = [name for name in jobs.queue.get_job_ids() if job_id in name]
+        waiting = [name for name in jobs.queues["train"].get_job_ids() if job_id in name]
         states = list(storage.keys(search_folder(job_id)))
         return [key for key in of_redis if jobs.leases.redis.exists(key)] + waiting + states
 
