@@ -28,6 +28,7 @@ from models.inference.sample import even_label, latents
 from models.progress import Steps
 from worker.attempt.attempt import Attempt
 from worker.attempt.progress_reporter import ProgressReporter
+from worker.generation.image_counter import ImageCounter
 from worker.ledger.artifacts import JobFiles
 from worker.queue.queue import JobQueue
 from worker.registry.model_versions import ModelCard
@@ -83,9 +84,12 @@ def run_generation(attempt: Attempt, jobs: JobQueue, stop_requested: Callable[[]
     for done in make_files(attempt, card, bulk_request_of(job, card)):
         if reporter.is_due:
             eta_s = round((time.monotonic() - began) * (1 - done) / done)
-            step, percent = int(done * job.images), round(100 * done, 2)
+            step = round(done * (job.images + 1))  # see `make_files`
+            percent = round(100 * done, 2)
             progress = JobProgress(step=step, total=job.images, percent=percent, eta_s=eta_s)
             reporter.report("generating", progress, {})
+    whole = JobProgress(step=job.images, total=job.images, percent=100.0, eta_s=0)
+    attempt.report("generating", whole, {})
     attempt.succeed({"model": card.name, "version": card.version, "generated": job.images})
 
 
@@ -133,7 +137,10 @@ def rendering_of(options: ImageOptions) -> Rendering:
 
 
 def make_files(attempt: Attempt, card: ModelCard, bulk: BulkRequest) -> Steps[None]:
-    """Store every image, then zip, manifest and contact sheet; yields the fraction done."""
+    """Store every image, then zip, manifest and contact sheet; yields the fraction done.
+
+    The files after the images count as one more image.
+    """
     files = JobFiles(attempt.ledger.storage, attempt.record.id)
     model = load_model(Registry(attempt.ledger.storage).weights(card))
     sheet = Sheet(model, bulk)
@@ -210,20 +217,26 @@ def _images(
         return made, content
 
     pending = [i for i in range(len(bulk.labels)) if _name(i, bulk) not in stored]
-    sampled = _sampled(model, bulk, pending)
-    items = (
-        (i, None if _name(i, bulk) in stored else next(sampled)) for i in range(len(bulk.labels))
-    )
-    return map_ahead(finish, items)
+    with ImageCounter(attempt.ledger.leases.redis, card.name) as counter:
+        sampled = _sampled(model, bulk, pending, counter)
+        items = (
+            (i, None if _name(i, bulk) in stored else next(sampled))
+            for i in range(len(bulk.labels))
+        )
+        yield from map_ahead(finish, items)
 
 
-def _sampled(model: Model, bulk: BulkRequest, pending: Sequence[int]) -> Iterator[Pixels]:
+def _sampled(
+    model: Model, bulk: BulkRequest, pending: Sequence[int], counter: ImageCounter
+) -> Iterator[Pixels]:
     """The pixels of the images with the indices `pending`, in that order."""
     engine = open_engine(model.generator)
     for start in range(0, len(pending), engine.batch):
         batch = pending[start : start + engine.batch]
         z = latents([bulk.seed + i for i in batch], engine.config.z_dim, bulk.truncation)
-        yield from engine(z, torch.tensor([bulk.labels[i] for i in batch]))
+        pixels = engine(z, torch.tensor([bulk.labels[i] for i in batch]))
+        counter.add(len(batch))
+        yield from pixels
 
 
 def _name(index: int, bulk: BulkRequest) -> str:

@@ -19,10 +19,11 @@ from tests.worker.watching import wait_for, work_horse_of
 from worker.attempt.attempt import Attempt
 from worker.generation.bulk_generation import bulk_request_of, make_files
 from worker.ledger.artifacts import JobFiles
+from worker.ledger.job_counters import read_job_counters
 from worker.queue.queue import JobQueue
 from worker.registry.bundled_models import register_models
 from worker.registry.registry import Registry
-from worker.schemas.jobs import JobRecord
+from worker.schemas.jobs import JobProgress, JobRecord
 from worker.schemas.requests import GenerateJob
 from worker.storage import Storage
 
@@ -50,7 +51,7 @@ def digests(storage: Storage, job_id: str) -> dict[str, str]:
 def test_a_job_ends_with_files_a_zip_a_manifest_and_a_sheet(
     jobs: JobQueue, storage: Storage, registry: Registry, start_worker: StartWorker
 ) -> None:
-    start_worker()
+    start_worker("generate")
     wanted = {"sneaker": 5, "Bag": 3}
     job = GenerateJob(
         model="fashion-mnist:1", categories=wanted, seed=40, truncation=0.9, output_format="webp"
@@ -58,7 +59,8 @@ def test_a_job_ends_with_files_a_zip_a_manifest_and_a_sheet(
     record = wait_for(jobs, jobs.submit("generate", job).id, succeeded)
 
     assert record.result == {"model": "fashion-mnist", "version": 1, "generated": 8}
-    assert (record.progress.step, record.progress.percent) == (record.progress.total, 100)
+    assert record.progress == JobProgress(step=8, total=8, percent=100, eta_s=0)
+    assert read_job_counters(jobs.leases.redis).images == {"fashion-mnist": 8}
     stored = digests(storage, record.id)
     names = [f"generated-{number:05d}.webp" for number in range(8)]
     assert set(stored) == {*names, *SUMMARY}
@@ -87,7 +89,7 @@ def test_a_job_ends_with_files_a_zip_a_manifest_and_a_sheet(
 def test_a_killed_job_goes_on_where_it_was_and_ends_with_the_same_files(
     jobs: JobQueue, storage: Storage, start_worker: StartWorker
 ) -> None:
-    worker = start_worker()
+    worker = start_worker("generate")
     job = GenerateJob(model="fashion-mnist:1", n=MANY, seed=7)
     undisturbed = wait_for(jobs, jobs.submit("generate", job).id, succeeded)
     killed = jobs.submit("generate", job)
@@ -101,6 +103,11 @@ def test_a_killed_job_goes_on_where_it_was_and_ends_with_the_same_files(
     assert MANY // 10 < first < MANY
     assert second == MANY - first + len(SUMMARY)
     assert digests(storage, killed.id) == digests(storage, undisturbed.id)
+    for ended in (undisturbed, record):
+        assert ended.progress == JobProgress(step=MANY, total=MANY, percent=100, eta_s=0)
+    counted = read_job_counters(jobs.leases.redis).images["fashion-mnist"]
+    # Each image once, but for some on their way to storage when the process was killed.
+    assert abs(counted - 2 * MANY) < MANY // 2
 
 
 def test_a_job_shows_that_it_lives_while_its_zip_is_stored(
@@ -129,7 +136,7 @@ def test_a_job_shows_that_it_lives_while_its_zip_is_stored(
 def test_a_job_is_cancelled_in_the_middle(
     jobs: JobQueue, storage: Storage, start_worker: StartWorker
 ) -> None:
-    start_worker()
+    start_worker("generate")
     job = jobs.submit("generate", GenerateJob(model="fashion-mnist:1", n=100_000, seed=7))
     wait_for(jobs, job.id, lambda record: record.progress.step > 0)
     assert jobs.cancel(job.id).status == "cancelling"
@@ -140,7 +147,7 @@ def test_a_job_is_cancelled_in_the_middle(
 def test_a_version_that_is_gone_fails_the_job_with_a_code(
     jobs: JobQueue, start_worker: StartWorker
 ) -> None:
-    start_worker()
+    start_worker("generate")
     job = jobs.submit("generate", GenerateJob(model="fashion-mnist:9", n=1, seed=7))
     record = wait_for(jobs, job.id, lambda record: record.status == "failed")
     assert record.error is not None
