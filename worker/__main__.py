@@ -44,7 +44,8 @@ def main() -> int:
         os.nice(NICENESS[queues[0]])
     jobs = _open(settings)
     if len(queues) == 1:
-        logger.info("worker %d started: it waits for %s jobs", os.getpid(), queues[0])
+        ready = "worker %d started: Redis and the store answer, it waits for jobs of %s"
+        logger.info(ready, os.getpid(), queues[0])
         work(jobs, queues[0])
         logger.info("worker %d stopped", os.getpid())
     else:
