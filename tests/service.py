@@ -112,7 +112,15 @@ def walk(client: httpx.Client) -> None:
     assert set(links) == {"version", "samples", "weights", *files}
     assert "curves.png" in files
     assert client.get(links["curves.png"]).headers["content-type"] == "image/png"
-    assert result == {"model": "clothes", "version": 1, "alias": "production"}
+    assert isinstance(result.pop("verdict"), str)
+    assert 0 < result.pop("score") < 100
+    assert result == {
+        "model": "clothes",
+        "version": 1,
+        "alias": "production",
+        "promoted": True,
+        "promotion_refused": None,
+    }
     assert client.get(links["version"]).json()["origin"] == job["id"]
     assert client.get(links["samples"]).headers["content-type"] == "image/png"
 
@@ -134,6 +142,7 @@ def _train(client: httpx.Client, dataset: str) -> dict[str, object]:
         "batch_size": 16,
         "max_images": 640,
         "promote": "production",
+        "promote_force": True,  # after seconds of training, it has hardly learnt to vary
     }
     submitted = client.post("/jobs/train", json=body)
     assert submitted.status_code == 202, submitted.text

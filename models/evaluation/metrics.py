@@ -46,19 +46,17 @@ class Overlap:
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
     """|m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)) of (N, D) and (M, D); not negative.
 
-    Biased upward for few images, more so for fewer: compare at equal N and M only.
-
-    Raises:
-        ValueError: fewer images than features, where the covariances are singular.
+    Biased upward for few images, more so for fewer: compare at equal N and M only, and where they
+    are fewer than the features, only with a floor of the same N and M beside it.
     """
-    _check(real, fake)
-    (mean, covariance), (mean_fake, covariance_fake) = _moments(real), _moments(fake)
-    # tr (C C')^(1/2) = tr (C^(1/2) C' C^(1/2))^(1/2), whose argument is symmetric.
-    root = _symmetric_root(covariance)
-    eigenvalues = torch.linalg.eigvalsh(root @ covariance_fake @ root)
-    cross = eigenvalues.clamp(min=0).sqrt().sum()
-    distance = (mean - mean_fake).square().sum()
-    distance += covariance.trace() + covariance_fake.trace() - 2 * cross
+    if min(len(real), len(fake)) < 2:
+        raise ValueError("two images of each are needed")
+    real, fake = real.double(), fake.double()
+    distance = (real.mean(0) - fake.mean(0)).square().sum()
+    centred, centred_fake = _centred(real), _centred(fake)
+    # tr C = |X|^2 of the centred features X.
+    distance += centred.square().sum() + centred_fake.square().sum()
+    distance -= 2 * _trace_of_root(centred, centred_fake)
     return max(float(distance), 0.0)
 
 
@@ -68,7 +66,6 @@ def frechet_distance_at_infinity(real: Tensor, fake: Tensor, *, seed: int = 0) -
     The distance is linear in 1/N to first order. It is computed for random subsets of both sets, in
     `EXTRAPOLATION_SIZES` sizes; the result is the value of the least-squares line at 1/N = 0.
     """
-    _check(real, fake)
     largest = min(len(real), len(fake))
     smallest = max(largest // 5, real.shape[1] + 1)
     if smallest >= largest:
@@ -161,14 +158,6 @@ def nearest(queries: Tensor, references: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
 
 
-def _check(real: Tensor, fake: Tensor) -> None:
-    if min(len(real), len(fake)) <= real.shape[1]:
-        raise ValueError(
-            f"more images than features are needed: got {len(real)} real and {len(fake)} fake"
-            f" in {real.shape[1]} features"
-        )
-
-
 def _spread(features: Tensor, labels: Tensor) -> float:
     """Half the mean squared distance within a category; categories of one image are skipped."""
     labels = labels.to(features.device)
@@ -177,10 +166,24 @@ def _spread(features: Tensor, labels: Tensor) -> float:
     return float(torch.stack(spreads).mean()) if spreads else 0.0
 
 
-def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (D,) and covariance (D, D), float64."""
-    features = features.double()
-    return features.mean(0), torch.cov(features.T)
+def _centred(features: Tensor) -> Tensor:
+    """X (N, D) with X^T X = C, the covariance."""
+    centred: Tensor = (features - features.mean(0)) / (len(features) - 1) ** 0.5
+    return centred
+
+
+def _trace_of_root(x: Tensor, y: Tensor) -> Tensor:
+    """tr (C C')^(1/2) for C = X^T X of (N, D) and C' = Y^T Y of (M, D).
+
+    C C' has the squared singular values of X Y^T as its eigenvalues.
+    """
+    if min(len(x), len(y)) <= x.shape[1]:
+        singular: Tensor = torch.linalg.svdvals(x @ y.T)
+        return singular.sum()
+    # More images than features: the argument of this root is smaller, (D, D), and symmetric.
+    root = _symmetric_root(x.T @ x)
+    eigenvalues: Tensor = torch.linalg.eigvalsh(root @ (y.T @ y) @ root)
+    return eigenvalues.clamp(min=0).sqrt().sum()
 
 
 def _symmetric_root(matrix: Tensor) -> Tensor:

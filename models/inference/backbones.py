@@ -33,11 +33,17 @@ from models.networks.efficientnet_lite import (
 )
 from models.networks.layers import best_device
 from models.networks.pixel_range import to_float
-from models.networks.u2net import U2NetP
+from models.networks.u2net import U2NetP, pooled
 
 LiteName = Literal["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"]
 BackboneName = LiteName | Literal["u2net-p"]
-Output = Literal["features", "logits", "masks"]
+Output = Literal["features", "logits", "masks", "features_and_masks"]
+OUTPUTS: dict[BackboneName, tuple[Output, ...]] = {
+    "efficientnet-lite0": ("features", "logits"),
+    "efficientnet-lite1": ("features", "logits"),
+    "efficientnet-lite2": ("features", "logits"),
+    "u2net-p": ("features", "masks", "features_and_masks"),
+}
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -102,58 +108,74 @@ def _load(name: BackboneName, network: Network) -> Network:
 
 @cache
 def open_backbone(
-    name: BackboneName, output: Output = "features", device: torch.device | None = None
+    name: BackboneName,
+    output: Output = "features",
+    device: torch.device | None = None,
+    resolution: int | None = None,
 ) -> "Backbone":
-    """A backbone ready to run, the same one for the whole process, by default on the GPU if any."""
-    return Backbone(name, output, device or best_device())
+    """A backbone ready to run, the same one for the whole process, by default on the GPU if any.
+
+    It is fed images of `resolution`, by default that of its training.
+    """
+    return Backbone(name, output, device or best_device(), resolution or resolution_of(name))
 
 
 class Backbone:
     """One output of a backbone: by ONNX Runtime on a CPU, by torch elsewhere; thread-safe.
 
     `features` are (N, 1280), or (N, 384) of U2-Net-p's encoder; `logits` (N, 1000), of the
-    EfficientNet-Lites, and `masks` (N, 1, 320, 320) in [0, 1], of U2-Net-p. All are float32.
+    EfficientNet-Lites, and `masks` (N, 1, R, R) in [0, 1], of U2-Net-p. All are float32.
     """
 
-    def __init__(self, name: BackboneName, output: Output, device: torch.device) -> None:
+    def __init__(
+        self, name: BackboneName, output: Output, device: torch.device, resolution: int
+    ) -> None:
         self.identity = identity(name)
         self._device = device
-        self.resolution = resolution_of(name)
-        if output not in ("features", "masks" if name == "u2net-p" else "logits"):
+        self.resolution = resolution
+        if output not in OUTPUTS[name]:
             raise ValueError(f"{name} has no {output}")
         network = load_u2net() if name == "u2net-p" else load_efficientnet(name)
         from_pixels = _FromPixels(network, output)
         if device.type == "cpu":
-            side = self.resolution
-            example = torch.zeros(2, side, side, 3, dtype=torch.uint8)
-            self._session = open_session(exported(from_pixels, {"pixels": example}))
+            example = torch.zeros(2, resolution, resolution, 3, dtype=torch.uint8)
+            self._session = open_session(
+                exported(from_pixels, {"pixels": example}, 1 + (output == "features_and_masks"))
+            )
         else:
             # The shape overload of Module.to is missing from torch's annotations.
             layout = {"device": device, "memory_format": torch.channels_last}
             self._network = from_pixels.to(**layout)  # type: ignore[call-overload]
 
     def __call__(self, images: Iterable[Pixels], threads: int = 1) -> Tensor:
-        """The output, on the CPU, of uint8 images (H, W, C) of any sizes, or of (N, H, W, C).
+        """The only output; see `outputs`."""
+        (output,) = self.outputs(images, threads)
+        return output
+
+    def outputs(self, images: Iterable[Pixels], threads: int = 1) -> list[Tensor]:
+        """The outputs, on the CPU, of uint8 images (H, W, C) of any sizes, or of (N, H, W, C).
 
         Images are squeezed into squares by antialiased bicubic resizing. On a CPU each is computed
         alone, on one of `threads` threads, so that its bits do not depend on the others.
         """
         with ThreadPoolExecutor(threads) as pool:
             if self._device.type == "cpu":
-                return torch.cat(list(pool.map(self._by_onnx, images)))
-            pixels = torch.cat(list(pool.map(self._squeezed, images)))
-        return torch.cat([self._by_torch(batch) for batch in pixels.split(GPU_BATCH)])
+                parts = list(pool.map(self._by_onnx, images))
+            else:
+                pixels = torch.cat(list(pool.map(self._squeezed, images)))
+                parts = [self._by_torch(batch) for batch in pixels.split(GPU_BATCH)]
+        return [torch.cat(part) for part in zip(*parts, strict=True)]
 
-    def _by_onnx(self, image: Pixels) -> Tensor:
-        output = self._session.run(None, {"pixels": self._squeezed(image).numpy()})[0]
-        return torch.from_numpy(output)
+    def _by_onnx(self, image: Pixels) -> list[Tensor]:
+        outputs = self._session.run(None, {"pixels": self._squeezed(image).numpy()})
+        return [torch.from_numpy(output) for output in outputs]
 
     @torch.inference_mode()
-    def _by_torch(self, pixels: Tensor) -> Tensor:
+    def _by_torch(self, pixels: Tensor) -> list[Tensor]:
         # Without TF32, whose ten bits would show in features and masks.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            output: Tensor = self._network(pixels.to(self._device))
-        return output.cpu()
+            outputs: tuple[Tensor, ...] = self._network(pixels.to(self._device))
+        return [output.cpu() for output in outputs]
 
     def _squeezed(self, image: Pixels) -> Tensor:
         return squeezed(image, self.resolution)
@@ -166,15 +188,18 @@ def squeezed(image: Pixels, resolution: int) -> Tensor:
 
 
 class _FromPixels(nn.Module):
-    """uint8 pixels (N, R, R, 3) to one output of a backbone."""
+    """uint8 pixels (N, R, R, 3) to outputs of a backbone."""
 
     def __init__(self, network: EfficientNetLite | U2NetP, output: Output) -> None:
         super().__init__()
         self.network, self.output = network, output
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         images = to_float(pixels.permute(0, 3, 1, 2))
         if self.output == "features":
-            return self.network.features(images)
-        output: Tensor = self.network(images)
-        return output
+            return (self.network.features(images),)
+        if self.output == "features_and_masks":
+            assert isinstance(self.network, U2NetP)
+            stages = self.network.encode(images)
+            return pooled(stages), self.network.decode(stages)
+        return (self.network(images),)

@@ -62,9 +62,10 @@ def open_session(model: bytes) -> InferenceSession:
     return InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def exported(network: nn.Module, inputs: dict[str, Tensor]) -> bytes:
-    """A network with one output as an ONNX model, for any N; `inputs` are examples by name."""
+def exported(network: nn.Module, inputs: dict[str, Tensor], outputs: int = 1) -> bytes:
+    """A network as an ONNX model, for any N; `inputs` are examples by name."""
     file = io.BytesIO()
+    names = [f"output{index}" for index in range(outputs)]
     with warnings.catch_warnings():
         # This exporter is deprecated in favour of one that needs onnxscript, and warns of sizes
         # that become constants, as they shall.
@@ -76,7 +77,7 @@ def exported(network: nn.Module, inputs: dict[str, Tensor]) -> bytes:
             dynamo=False,
             opset_version=OPSET,
             input_names=list(inputs),
-            output_names=["output"],
-            dynamic_axes={name: {0: "N"} for name in (*inputs, "output")},
+            output_names=names,
+            dynamic_axes={name: {0: "N"} for name in (*inputs, *names)},
         )
     return file.getvalue()

@@ -81,7 +81,10 @@ class U2NetP(nn.Module):
         self.fuse = nn.Conv2d(len(heights), 1, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        stages = self.encode(images)
+        return self.decode(self.encode(images))
+
+    def decode(self, stages: list[Tensor]) -> Tensor:
+        """The mask (N, 1, R, R) of the encoder's feature maps."""
         decoded = [stages[-1]]  # innermost first
         for block, skip in zip(self.decoder, stages[-2::-1], strict=True):
             decoded.append(block(torch.cat([enlarged(decoded[-1]), skip], 1)))
@@ -93,7 +96,7 @@ class U2NetP(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Means of the feature maps of all six stages of the encoder: (N, 384), not negative."""
-        return torch.cat([stage.mean((2, 3)) for stage in self.encode(images)], 1)
+        return pooled(self.encode(images))
 
     def encode(self, images: Tensor) -> list[Tensor]:
         """Feature maps (N, 64, H, W) of the six stages, of sides R, R / 2, ... R / 32."""
@@ -102,6 +105,11 @@ class U2NetP(nn.Module):
             x = block(halved(x) if stages else x)
             stages.append(x)
         return stages
+
+
+def pooled(stages: list[Tensor]) -> Tensor:
+    """Means of feature maps, (N, 64) each, side by side."""
+    return torch.cat([stage.mean((2, 3)) for stage in stages], 1)
 
 
 def halved(x: Tensor) -> Tensor:

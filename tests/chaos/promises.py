@@ -69,7 +69,7 @@ class Client:
         """Do everything that a client can have stored or deleted."""
         dataset = self._upload(SAMPLE_ARCHIVE.read_bytes())
         other = self._upload(sound())
-        job = self._train(dataset, promote="production")
+        job = self._train(dataset, promote="production", promote_force=True)
         cancelled = self._train(dataset)
         self._cancel(cancelled)
         bulk = self._submit(

@@ -123,7 +123,7 @@ class Bench:
         """Run one job to its end, on a store with a fault."""
         job = TrainJob(
             dataset=self.dataset.id, model="tiny", resolution=28, preset="fast", batch_size=16,
-            max_images=64, promote="production",
+            max_images=64, promote="production", promote_force=True,
         )  # fmt: skip
         record = self.jobs.submit("train", job)
         self.job_ids.append(record.id)

@@ -95,8 +95,12 @@ class TrainJob(BaseModel):
     remedies: CollapseRemedies = CollapseRemedies()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     promote: AliasName | None = Field(
-        default=None, description="Point this alias at the new version when it is registered."
+        default=None,
+        description="Point this alias at the new version when it is registered, unless it has"
+        " collapsed, lacks a category that the alias's present version serves, or is worse than"
+        " that version against the same held-out photos; the result says which.",
     )
+    promote_force: bool = Field(default=False, description="Promote the version in any case.")
     webhook: WebhookField = None
     metadata: dict[str, JsonValue] = Field(default_factory=dict, max_length=32)
 
@@ -186,8 +190,12 @@ class NasJob(BaseModel):
     )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     promote: AliasName | None = Field(
-        default=None, description="Point this alias at the new version when it is registered."
+        default=None,
+        description="Point this alias at the new version when it is registered, unless it has"
+        " collapsed, lacks a category that the alias's present version serves, or is worse than"
+        " that version against the same held-out photos; the result says which.",
     )
+    promote_force: bool = Field(default=False, description="Promote the version in any case.")
     webhook: WebhookField = None
     metadata: dict[str, JsonValue] = Field(default_factory=dict, max_length=32)
 

@@ -94,18 +94,16 @@ class SearchCoordinator:
             search={**report, "architecture": describe_architecture(architecture)},
             files={name: artifacts.read(name) for name in ("trials.json", "pareto.png")},
         )
-        version = register(self.attempt, shared.reporter, trained)
+        registered = register(self.attempt, shared.reporter, trained)
         result: dict[str, Json] = {
-            "model": version.name,
-            "version": version.version,
-            "alias": shared.job.promote,
-            "files": [*version.files],
+            **registered.result,
             **{name: report[name] for name in IN_RESULT},
             "latency_ms": winner.typical.latency_ms,
             "parameters": winner.typical.parameters,
         }
         if shared.job.generate is not None:
             wanted = GenerateJob(**shared.job.generate.model_dump())
+            version = registered.version
             made = make_files(self.attempt, version, bulk_request_of(wanted, version))
             shared.reporter.run(GENERATING, made)
             result["generated"] = wanted.images

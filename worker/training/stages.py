@@ -1,6 +1,7 @@
 """Stages of the train and nas jobs, and how much of `max_seconds` each may take."""
 
 from models.evaluation.evaluation import EvaluationSet, evaluation_seconds
+from models.evaluation.panel_report import judging_seconds
 from models.networks.gan import Generator
 from models.search.time_budget import PROBE_S, PROBE_SHARE
 from worker.attempt.progress_reporter import Reportable
@@ -12,7 +13,7 @@ from worker.storage import Storage
 Stages = dict[str, float | None]  # seconds by name, in order; see `StagePlan`
 
 LOADING, FITTING, LOOKING = "loading data", "fitting the CNN", "looking at the photos"
-TRAINING, EVALUATING, REGISTERING = "training", "evaluating", "registering"
+TRAINING, EVALUATING, JUDGING, REGISTERING = "training", "evaluating", "judging", "registering"
 FOR_SEARCH = " of the search"  # ends the names of the stages that prepare a search's own photos
 MEASURING, SEARCHING, RETRAINING = "measuring the speed", "searching", "retraining"
 GENERATING = "generating"
@@ -20,7 +21,8 @@ GENERATING = "generating"
 LOADING_S, LOOKING_S = 1e-3, 1e-3  # for each photo; both are measured while they run
 GENERATING_S = 0.05  # for each image
 FITTING_SHARE = 0.1  # of the time, at most
-EVALUATING_SHARE = 0.2  # of the time, at most, unless the stages before it end early
+EVALUATING_SHARE = 0.1  # of the time, at most, unless the stages before it end early
+JUDGING_SHARE = 0.15  # the same
 REGISTERING_S, REGISTERING_SHARE = 4.0, 0.25  # the smaller one
 
 
@@ -34,6 +36,7 @@ def open_plan(storage: Storage, attempt: Reportable, photos: int) -> StagePlan:
         **_preparing(job, photos),
         **training,
         EVALUATING: EVALUATING_SHARE * job.max_seconds,
+        JUDGING: JUDGING_SHARE * job.max_seconds,
         REGISTERING: min(REGISTERING_S, REGISTERING_SHARE * job.max_seconds),
     }
     if isinstance(job, NasJob) and job.generate is not None:
@@ -55,6 +58,8 @@ def _searching(job: NasJob, photos: int) -> Stages:
 
 
 def allot_evaluation(plan: StagePlan, generator: Generator, photos: EvaluationSet | None) -> None:
-    """Set aside what the evaluation of such a generator takes on this machine, within its share."""
-    expected = 0.0 if photos is None else evaluation_seconds(generator, photos)
-    plan.allot(EVALUATING, min(expected, EVALUATING_SHARE * plan.budget_s))
+    """Set aside what judging such a generator takes on this machine, within its shares."""
+    evaluating = 0.0 if photos is None else evaluation_seconds(generator, photos)
+    judging = 0.0 if photos is None else judging_seconds(photos)
+    plan.allot(EVALUATING, min(evaluating, EVALUATING_SHARE * plan.budget_s))
+    plan.allot(JUDGING, min(judging, JUDGING_SHARE * plan.budget_s))

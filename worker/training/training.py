@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from pydantic import JsonValue
-
 from models.card import sample_sheet
 from models.checkpoint import load_state, save_state
 from models.data.datasets import Dataset
@@ -55,7 +53,7 @@ def run_training(attempt: Attempt, jobs: JobQueue, stop_requested: Callable[[], 
     run = TrainingRun(attempt, reporter, state, tuple(record.categories), judge)
     try:
         run.train(training, jobs.settings.checkpoint_every_s)
-        run.register(record, job.promote)
+        run.register(record)
     except JobInterrupted:
         run.checkpoint()
         raise
@@ -108,19 +106,16 @@ class TrainingRun:
                     self.attempt.log(f"no checkpoint was saved: {error}")
                 saved_at = time.monotonic()
 
-    def register(self, record: DatasetRecord, alias: str | None) -> None:
+    def register(self, record: DatasetRecord) -> None:
         """Register the generator as a model version and commit the job as succeeded."""
         self.checkpoint()  # if this attempt dies now, the next one need not train again
-        self.reporter.show(1.0, step=self.state.step, total=self.state.step)
+        metrics = self.reporter.metrics | self.quick_metrics
+        self.reporter.show(1.0, metrics, step=self.state.step, total=self.state.step)
         asked = self.attempt.record.request
         assert isinstance(asked, TrainJob)
         self.state.config = replace(self.state.config, max_seconds=float(asked.max_seconds))
         trained = Trained(state=self.state, lines=self.metrics, dataset=record, judge=self.judge)
-        version = register(self.attempt, self.reporter, trained)
-        files: list[JsonValue] = [*version.files]
-        self.attempt.succeed(
-            {"model": version.name, "version": version.version, "alias": alias, "files": files}
-        )
+        self.attempt.succeed(register(self.attempt, self.reporter, trained).result)
 
     def checkpoint(self) -> None:
         """Save the state for a later attempt to resume from; skips a state that is not finite."""

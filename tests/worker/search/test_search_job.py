@@ -78,7 +78,7 @@ def test_a_search_ends_with_a_registered_model_that_tells_how_it_was_found(
 ) -> None:
     start_worker()
     wanted = GenerateAfterwards(n=3, category="hat", seed=5, output_format="webp")
-    search = tiny_search(dataset, promote="production", generate=wanted)
+    search = tiny_search(dataset, promote="production", promote_force=True, generate=wanted)
     job = jobs.submit("nas", search)
     record = wait_for(jobs, job.id, succeeded)
 

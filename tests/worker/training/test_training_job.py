@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from pydantic import JsonValue
 
-from models.checkpoint import load_classifier
+from models.checkpoint import load_classifier, save_model
 from models.evaluation.feature_extractor import digest
+from models.networks.gan import GanConfig, Generator
 from tests.worker.conftest import StartWorker
 from tests.worker.watching import wait_for, work_horse_of
 from worker.ledger.artifacts import JobFiles
 from worker.ledger.checkpoints import Checkpoints
 from worker.queue.queue import JobQueue
+from worker.registry.model_versions import NewVersion
 from worker.registry.registry import Registry
 from worker.schemas.jobs import JobRecord
 from worker.schemas.requests import TrainJob
@@ -36,14 +39,26 @@ def test_a_job_ends_with_a_registered_model_and_its_files(
     jobs: JobQueue, storage: Storage, tiny_job: TrainJob, start_worker: StartWorker
 ) -> None:
     start_worker()
-    wanted = {"promote": "production", "loss": "relativistic", "seed": 7}
+    wanted = {"promote": "production", "promote_force": True, "loss": "relativistic", "seed": 7}
     job = jobs.submit("train", tiny_job.model_copy(update=wanted))
     record = wait_for(jobs, job.id, succeeded)
 
     registry = Registry(storage)
     card = registry.resolve("tiny@production")
-    result = {"model": "tiny", "version": 1, "alias": "production", "files": card.files}
-    assert record.result == result
+    assert record.result is not None
+    result = dict(record.result)
+    panel = json.loads(card.model_dump_json())["metrics"]["evaluation"]["panel"]
+    assert result.pop("verdict") == panel["verdict"]
+    assert result.pop("score") == round(panel["score"], 1)
+    assert set(panel["protocol"]["judges"]) == {"lite2", "u2netp"}
+    assert result == {
+        "model": "tiny",
+        "version": 1,
+        "files": card.files,
+        "alias": "production",
+        "promoted": True,
+        "promotion_refused": None,
+    }
     assert (record.progress.percent, record.progress.step) == (100, 20)
     assert card.categories == ["dress", "hat", "pants", "shoes"]
     assert card.training["images_seen"] == 320
@@ -55,7 +70,10 @@ def test_a_job_ends_with_a_registered_model_and_its_files(
     assert json.loads(lines[-1])["step"] <= 20
     names = list(JobFiles(storage, job.id).keys())
     assert any(name.startswith("samples-") for name in names)
-    assert Checkpoints(storage, job.id).newest() is None
+    deadline = time.monotonic() + 30  # they go after the job has succeeded
+    while Checkpoints(storage, job.id).newest() is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_a_job_is_judged_by_photos_that_it_never_saw(
@@ -212,3 +230,33 @@ def test_the_supervising_process_never_loads_torch(
     wait_for(jobs, job.id, training)
     assert "libtorch" in Path(f"/proc/{work_horse_of(worker)}/maps").read_text()
     assert "libtorch" not in Path(f"/proc/{worker.pid}/maps").read_text()
+
+
+def test_a_refused_promotion_is_told_and_can_be_forced(
+    jobs: JobQueue, storage: Storage, tiny_job: TrainJob, start_worker: StartWorker
+) -> None:
+    start_worker()
+    registry = Registry(storage)
+    # The alias serves a category that the photos do not show.
+    card: dict[str, JsonValue] = {
+        **{name: {} for name in ("architecture", "training", "data", "metrics")},
+        "categories": ["dress", "scarf"],
+        "capabilities": {"channels": 3},
+    }
+    weights = save_model(Generator(GanConfig(resolution=28, channels=3, categories=2)), ("d", "s"))
+    registry.register(
+        NewVersion(name="tiny", weights=weights, samples_png=b"", origin="x", card=card)
+    )
+    registry.point("tiny", "production", 1)
+    asked = tiny_job.model_copy(update={"promote": "production"})
+    refused = wait_for(jobs, jobs.submit("train", asked).id, succeeded).result
+    assert refused is not None
+    assert (refused["alias"], refused["promoted"]) == (None, False)
+    assert refused["promotion_refused"] == "it lacks categories that version 1 serves: scarf"
+    assert registry.resolve("tiny@production").version == 1
+
+    forced = asked.model_copy(update={"promote_force": True})
+    result = wait_for(jobs, jobs.submit("train", forced).id, succeeded).result
+    assert result is not None
+    assert (result["alias"], result["promoted"]) == ("production", True)
+    assert registry.resolve("tiny@production").version == 3
