@@ -45,7 +45,7 @@ def restarted(data: Path, valkey: EmbeddedValkey) -> Iterator[Restarted]:
     yield Restarted(asking(TestClient(app, raise_server_exceptions=False)), services.storage)
     services.sampler.batcher.close()
     services.queue.leases.redis.close()
-    services.queue.queue.connection.close()
+    services.queue.connection.close()
 
 
 def asking(client: TestClient | httpx.Client) -> Ask:

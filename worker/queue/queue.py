@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from redis import Redis, RedisError
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
-from rq import Queue, worker_registration
+from rq import Queue
 from rq.serializers import JSONSerializer
 
 from worker.ledger.events import Events
@@ -116,16 +116,6 @@ class JobQueue:
             self.leases.renew(name)  # covers the time until the helper has started
             queue.enqueue(HELP_TASK, job_id, name, job_id=name, result_ttl=0, failure_ttl=86_400)
 
-    def worker_states(self, queue: QueueName) -> list[str]:
-        """RQ's state (`idle`, `busy`, …) of each living worker that serves the queue."""
-        keys = sorted(worker_registration.get_keys(self.queues[queue]))
-        with self.leases.redis.pipeline(transaction=False) as pipeline:
-            for key in keys:
-                pipeline.exists(alive_key(key))
-                pipeline.hget(key, "state")
-            found = pipeline.execute()
-        return [str(state) for alive, state in zip(found[::2], found[1::2], strict=True) if alive]
-
     def remove_helpers(self, job_id: str) -> None:
         """Remove a job's queued helpers; running ones stop when they see that the job has ended."""
         for name in self._helpers(job_id):
@@ -220,11 +210,6 @@ def open_rq_queue(name: str, connection: Redis) -> Queue:
 def job_of(delivery_id: str) -> str:
     """The id of the job that is delivered."""
     return delivery_id.split("-")[0]
-
-
-def alive_key(worker_key: str) -> str:
-    """Redis key that exists while a worker lives, from RQ's key of it."""
-    return f"vitrine:alive:{worker_key}"
 
 
 def _helpers_key(job_id: str) -> str:

@@ -7,6 +7,7 @@ from heapq import heapify, heappop, heappush
 
 from worker.ledger.job_counters import read_usual_durations
 from worker.queue.queue import JobQueue, job_of
+from worker.queue.queue_stats import worker_states
 from worker.schemas.jobs import JobRecord
 from worker.schemas.requests import QUEUE_OF, QueueName
 
@@ -61,7 +62,7 @@ def estimate_starts(jobs: JobQueue, queue: QueueName, waiting: Sequence[str]) ->
 
 def _seconds_until_free(jobs: JobQueue, queue: QueueName) -> list[float]:
     """Seconds until each worker of the queue is free, as a heap; empty if it cannot be told."""
-    states = jobs.worker_states(queue)
+    states = worker_states(jobs, queue)
     idle = states.count("idle")
     progress = {job_of(name): shown for name, shown in jobs.leases.all_progress().items()}
     running = jobs.ledger.index.running({t for t in QUEUE_OF if QUEUE_OF[t] == queue})

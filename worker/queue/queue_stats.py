@@ -3,6 +3,8 @@
 import json
 from dataclasses import dataclass
 
+from rq import worker_registration
+
 from worker.ledger.job_counters import JobCounters, read_job_counters
 from worker.queue.queue import JobQueue
 from worker.schemas.requests import QUEUES, QueueName
@@ -30,7 +32,23 @@ def read_queue_stats(jobs: JobQueue) -> QueueStats:
 
 def count_workers(jobs: JobQueue) -> dict[QueueName, int]:
     """Number of living workers, busy or idle, that serve each queue; raises RedisError."""
-    return {name: len(jobs.worker_states(name)) for name in QUEUES}
+    return {name: len(worker_states(jobs, name)) for name in QUEUES}
+
+
+def worker_states(jobs: JobQueue, queue: QueueName) -> list[str]:
+    """RQ's state (`idle`, `busy`, …) of each living worker that serves the queue."""
+    keys = sorted(worker_registration.get_keys(jobs.queues[queue]))
+    with jobs.leases.redis.pipeline(transaction=False) as pipeline:
+        for key in keys:
+            pipeline.exists(alive_key(key))
+            pipeline.hget(key, "state")
+        found = pipeline.execute()
+    return [str(state) for alive, state in zip(found[::2], found[1::2], strict=True) if alive]
+
+
+def alive_key(worker_key: str) -> str:
+    """Redis key that exists while a worker lives, from RQ's key of it."""
+    return f"vitrine:alive:{worker_key}"
 
 
 def _throughput(shown: str) -> float:

@@ -26,7 +26,8 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from worker import logs
-from worker.queue.queue import HELP_TASK, JobQueue, alive_key, rq_name
+from worker.queue.queue import HELP_TASK, JobQueue, rq_name
+from worker.queue.queue_stats import alive_key
 from worker.queue.reconciler import RECONCILE_S, reconcile_in_turn
 from worker.queue.work_horse import REDIS_AWAY
 from worker.schemas.jobs import now

@@ -35,6 +35,7 @@ from worker.attempt.progress_reporter import ProgressReporter
 from worker.datasets.datasets import DatasetRecord, DatasetStore
 from worker.ledger.artifacts import search_folder
 from worker.queue.queue import HELPERS, JobQueue, connect
+from worker.queue.queue_stats import count_workers
 from worker.schemas.requests import NasJob
 from worker.search.redis_journal import RedisJournal
 from worker.search.shared_states import SharedStates
@@ -202,7 +203,7 @@ def _agreed_budget(
     def measured() -> dict[str, object]:
         steps = images_per_second(start, photos.training, job.max_seconds)
         speed = reporter.run(MEASURING, steps)
-        processes = max(1, min(job.parallel_trials, len(jobs.worker_states(HELPERS))))
+        processes = max(1, min(job.parallel_trials, count_workers(jobs)[HELPERS]))
         began_s = reporter.plan.spent_s
         seconds = max(SHORTEST_S, reporter.plan.seconds_for(SEARCHING) / SEARCH_SHARE)
         budget = plan(speed, seconds, job.max_trials, processes)

@@ -11,7 +11,8 @@ from redis import Redis
 from tests.app.conftest import Serve
 from tests.app.problems import assert_problem
 from worker.embedded_valkey import EmbeddedValkey
-from worker.queue.queue import JobQueue, alive_key
+from worker.queue.queue import JobQueue
+from worker.queue.queue_stats import alive_key
 from worker.queue.supervisor import JobWorker
 from worker.registry.registry import Registry
 
