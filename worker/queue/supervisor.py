@@ -127,6 +127,8 @@ class JobWorker(Worker):
             logger.warning("Redis is away; jobs are reconciled later")
         except StorageError as error:
             logger.warning("reconciling the jobs failed and is tried again: %s", error)
+        except StopRequested:  # RQ's handler of SIGTERM raises it wherever an idle worker is
+            raise
         except Exception:  # raising would end the supervisor, and the work-horse with it
             logger.exception("reconciling the jobs failed by a fault, and is tried again")
 

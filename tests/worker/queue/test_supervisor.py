@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from redis import Redis, RedisError
+from rq.exceptions import StopRequested
 
 from tests.worker.watching import wait_for, work_horse_of
 from worker.embedded_valkey import EmbeddedValkey
@@ -155,3 +156,20 @@ def test_a_fault_of_the_reconciler_does_not_end_the_supervisor(
     jobs.leases.redis.set(FIRST_SEEN, "no time")
     JobWorker(jobs, "train", threading.Event()).run_maintenance_tasks()
     assert "failed by a fault" in caplog.text
+
+
+def test_a_worker_that_is_told_to_stop_while_it_reconciles_stops(
+    jobs: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = JobWorker(jobs, "train", threading.Event())
+
+    def told_to_stop(_jobs: JobQueue) -> None:
+        # As the handler of the signal does.
+        worker.request_stop(signal.SIGTERM, None)  # type: ignore[no-untyped-call] # RQ's own
+
+    monkeypatch.setattr("worker.queue.supervisor.reconcile_in_turn", told_to_stop)
+    handlers = [(each, signal.getsignal(each)) for each in (signal.SIGTERM, signal.SIGINT)]
+    with pytest.raises(StopRequested):
+        worker.run_maintenance_tasks()
+    for signum, handler in handlers:  # the next signal would end this process
+        signal.signal(signum, handler)
