@@ -40,6 +40,7 @@ def refuse(world: World, seconds: float) -> Refused:
     """Make Redis answer with each kind of error for `seconds`, in the middle of one training."""
     result = Refused()
     world.start_worker()
+    world.start_worker("generate")
     with closing(open_service(world)) as service:
         job = world.jobs.submit("train", world.job(max_images=50_000_000))
         accepted = [job.id]

@@ -32,7 +32,9 @@ def test_a_job_that_needs_a_damaged_record_fails_at_once_and_says_so(
 def test_a_training_ends_well_beside_damaged_records(
     jobs: JobQueue, storage: Storage, tiny_job: TrainJob, start_worker: StartWorker
 ) -> None:
-    job = jobs.submit("train", tiny_job.model_copy(update={"promote": "production", "promote_force": True}))
+    job = jobs.submit(
+        "train", tiny_job.model_copy(update={"promote": "production", "promote_force": True})
+    )
     for key in (
         "models/tiny/versions/1/card.json",
         "models/tiny/versions/2/deleted.json",

@@ -77,10 +77,10 @@ class ProgressReporter:
         if self.stop_requested():
             raise JobInterrupted
 
-    def begin(self, stage: str, done: float = 0.0) -> None:
+    def begin(self, stage: str, done: float = 0.0, *, step: int | None = None) -> None:
         """Begin a stage of the plan, partly `done`, and report it; raises as `report` does."""
         self.plan.begin(stage, done)
-        self.show(done)
+        self.show(done, step=step)
 
     def show(
         self,

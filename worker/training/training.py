@@ -88,7 +88,7 @@ class TrainingRun:
         """Train to the end of the budget; reports, saves checkpoints, and stops on request."""
         photos = None if self.judge is None else self.judge.photos
         allot_evaluation(self.reporter.plan, self.state.ema, photos)
-        self.reporter.begin(TRAINING, self.state.fraction)
+        self.reporter.begin(TRAINING, self.state.fraction, step=self.state.step)
         self._limit_time()
         sheets = int(self.state.fraction * SHEETS)
         saved_at = time.monotonic()
