@@ -18,7 +18,7 @@ from worker.ledger.checkpoints import Checkpoints
 from worker.queue.queue import open_queue
 from worker.registry.bundled_models import SAMPLE_ARCHIVE
 from worker.schemas.jobs import JobRecord
-from worker.schemas.requests import QueueName, TrainJob
+from worker.schemas.requests import TrainJob
 from worker.settings import Settings
 from worker.storage import Storage
 
@@ -51,6 +51,7 @@ class World:
             "VITRINE_LEASE_S": str(lease_s),
             "VITRINE_CHECKPOINT_EVERY_S": str(checkpoint_every_s),
             "VITRINE_MAX_QUEUED_JOBS": "10000",
+            "VITRINE_QUEUES": "train",  # one process, whose death has no gentler parent
             "OMP_NUM_THREADS": "1",
         }
         # This process reaches the store without the proxy, so that faults do not affect its checks.
@@ -91,13 +92,13 @@ class World:
         )
         return tiny.model_copy(update=changes)
 
-    def start_worker(self, queue: QueueName = "train") -> Worker:
-        """Start `python -m worker` for one queue, as one process without slots."""
+    def start_worker(self) -> Worker:
+        """Start `python -m worker`."""
         log = (self.folder / "worker.log").open("ab")
         with log:
             worker = subprocess.Popen(
                 [sys.executable, "-m", "worker"],
-                env=os.environ | self.environment | {"VITRINE_QUEUES": queue},
+                env=os.environ | self.environment,
                 stdout=log,
                 stderr=log,
             )
