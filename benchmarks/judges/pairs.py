@@ -24,7 +24,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How often one measure ranks a pair as the person did; ties do not agree."""
+    """How often one measure ranks a pair as the person did; ties do not agree.
+
+    What could not be measured, such as the colour of products that no mask shows, counts as 0.
+    """
 
     name: str
     agreed: int
@@ -48,10 +51,12 @@ def read_pairs(file: Path) -> list[Pair]:
 
 def agreements(pairs: list[Pair]) -> list[Agreement]:
     """Each measure's agreement, the overall score's first, then the best."""
-    names = pairs[0].better
+    names = {name for pair in pairs for name in (*pair.better, *pair.worse)}
     found = [
-        Agreement(name, sum(pair.better[name] > pair.worse[name] for pair in pairs), len(pairs))
-        for name in names
+        Agreement(
+            name, sum(p.better.get(name, 0) > p.worse.get(name, 0) for p in pairs), len(pairs)
+        )
+        for name in sorted(names)
     ]
     return sorted(found, key=lambda each: (each.name != "overall", -each.agreed))
 

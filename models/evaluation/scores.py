@@ -33,7 +33,7 @@ REASONS = {
     "category": "products are not recognisable as their category",
     "originality": "images repeat training photos",
 }
-GOOD, USABLE = 75, 50  # least overall scores of these verdicts
+GOOD, USABLE = 85, 70  # least overall scores of these verdicts, as eyes would put them
 SMALLEST = 1.0  # of an aspect in the geometric mean: at 0 no other aspect would count
 DISAGREEMENT = 30  # points between two judges' scores of one aspect that raise an alarm
 

@@ -9,6 +9,7 @@ import torch
 import worker
 from benchmarks.judges.degradations import STRENGTHS, damaged
 from benchmarks.judges.exam import Exam
+from benchmarks.judges.pairs import agreements, read_pairs
 from models.data.archive import ArchiveLimits
 from models.data.datasets import Dataset, import_archive, read_images
 from models.evaluation.extractors import report_extractors
@@ -18,6 +19,7 @@ from models.networks.gan import GanConfig, Generator
 from models.progress import run
 
 SAMPLE = next((Path(worker.__file__).parent / "sample-data").glob("*.zip"))
+PAIRS = Path(__file__).parents[3] / "benchmarks" / "judges" / "pairs.json"
 
 
 def sample_photos() -> Dataset:
@@ -64,4 +66,12 @@ def test_a_report_names_its_judges_and_the_weakest_aspect(exam: Exam) -> None:
     assert set(report.protocol["judges"]) == {"lite2", "u2netp"}  # type: ignore[arg-type] # a dict
     assert report.verdict.startswith("not good enough: ")
     assert report.score < 20
-    assert set(report.scores) == set(report.model) == set(report.floor) == set(report.noise)
+    # Its images show no product, so that there are no colours of products to compare.
+    assert set(report.scores) == set(report.model) <= set(report.floor) == set(report.noise)
+
+
+def test_the_panel_agrees_with_a_person() -> None:
+    overall = agreements(read_pairs(PAIRS))[0]
+    assert overall.name == "overall"
+    assert overall.pairs >= 40
+    assert overall.agreed >= 36
