@@ -38,22 +38,26 @@ class Damaged:
 def damage_objects(
     data: Path, promises: list[Promise], folder: Path, seed: int, most: int | None = None
 ) -> Damaged:
-    """Damage each object of a data folder in each way, one at a time; `most` drawn by `seed`.
+    """Damage each object of a data folder in each way, one at a time.
 
-    Only what is about a damaged object may be lost, and nothing by stray ones.
+    With `most`, so many drawn by `seed`, three quarters of them records. Only what is about a
+    damaged object may be lost, and nothing by stray ones.
     """
     result = Damaged()
     objects = data / "objects"
     keys = sorted(str(path.relative_to(objects)) for path in objects.rglob("*") if path.is_file())
     cases = [(key, way) for key in keys for way in WAYS]
     random.Random(seed).shuffle(cases)
+    if most is not None:
+        records = [case for case in cases if case[0].endswith(".json")][: most * 3 // 4]
+        cases = [*records, *(case for case in cases if not case[0].endswith(".json"))][:most]
     with EmbeddedValkey(folder / "valkey") as valkey:
         with _copy(data, folder / "copy") as copy:
             result.stray = _litter(copy / "objects")
             with restarted(copy, valkey) as api:
                 lost = [*unkept(promises, api.ask), *half_there(api), *api.storage.damaged]
             result.complaints += [f"by stray objects: {what}" for what in lost]
-        for key, way in cases[:most]:
+        for key, way in cases:
             with _copy(data, folder / "copy") as copy:
                 harmed = copy / "objects" / key
                 content = harmed.read_bytes()

@@ -101,5 +101,5 @@ def test_one_damaged_object_takes_no_other_along(tmp_path: Path, recorded: Recor
     result = damage_objects(recorded.data, due, tmp_path, seed=1, most=16)
     assert result.complaints == []
     assert sum(result.done.values()) == 16
-    assert result.noticed > 4
+    assert result.noticed > 0
     assert result.stray > 100
