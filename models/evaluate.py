@@ -2,7 +2,8 @@
 
     python -m models.evaluate --model model.safetensors --train train.zip --test test.zip
 
-The extractor is fitted here, on the training photos alone; see `models.evaluation.evaluation`.
+The judges are those of a model's card; see `models.evaluation.panel`. The CNN that judges grey
+images is fitted here, on the training photos alone.
 `--inception` adds the FID in InceptionV3's features, with weights from a local file; see
 `models.evaluation.inception`.
 """
@@ -18,13 +19,7 @@ from pathlib import Path
 from torch import Tensor
 
 from models.checkpoint import load_model
-from models.evaluation.evaluation import (
-    EvaluationSet,
-    evaluate,
-    extract_features,
-    some_training_photos,
-)
-from models.evaluation.feature_extractor import fit_extractor
+from models.evaluation.extractors import report_extractors
 from models.evaluation.generation import generate_matching
 from models.evaluation.inception import inception_features, load_inception
 from models.evaluation.metrics import (
@@ -32,8 +27,10 @@ from models.evaluation.metrics import (
     frechet_distance_at_infinity,
     kernel_distance,
 )
+from models.evaluation.panel import Panel
+from models.evaluation.panel_report import PanelJudge, open_judge
 from models.networks.gan import Generator
-from models.pretrain import load
+from models.pretrain import judge_of_grey, load
 from models.progress import run
 
 
@@ -51,13 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     (train, _), (test, _) = load(options.train, resolution), load(options.test, resolution)
     if not model.categories == train.categories == test.categories:
         parser.error("the model and both zips must have the same categories")
-    extractor = run(fit_extractor(train, len(test.labels)))
-    photos = run(extract_features(extractor, train, test))
-    judged, sheet = run(evaluate(model.generator, photos))
+    cnn = judge_of_grey(None, train, len(test.labels))
+    judge = run(open_judge(Panel(report_extractors(cnn)), train, test))
+    judged, sheet = run(judge.evaluate(model.generator))
     report = asdict(judged)
     if options.inception is not None:
         report["inception"] = measure_by_inception(
-            options.inception.read_bytes(), model.generator, photos
+            options.inception.read_bytes(), model.generator, judge
         )
     if options.neighbours is not None:
         options.neighbours.write_bytes(sheet)
@@ -65,13 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure_by_inception(
-    weights: bytes, generator: Generator, photos: EvaluationSet
+    weights: bytes, generator: Generator, judge: PanelJudge
 ) -> dict[str, object]:
     """FID, FID at infinity and KID of the model, and of as many training photos (the floor)."""
     network = load_inception(weights)
-    real = inception_features(network, photos.held_out.images)
-    fake = inception_features(network, generate_matching(generator, photos.held_out))
-    train = inception_features(network, some_training_photos(photos).images)
+    real = inception_features(network, judge.held_out.images)
+    fake = inception_features(network, generate_matching(generator, judge.held_out))
+    train = inception_features(network, judge.reference.training_sample().images)
     return {
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "model": _fid(real, fake),

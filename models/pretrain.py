@@ -31,13 +31,11 @@ from models.data.datasets import (
     read_images,
 )
 from models.data.split import split
-from models.evaluation.evaluation import (
-    EvaluationSet,
-    evaluate,
-    extract_features,
-    quick_metrics,
-)
+from models.evaluation.evaluation_set import EvaluationSet, look_at_photos
+from models.evaluation.extractors import choice_extractor, report_extractors
 from models.evaluation.feature_extractor import fit_extractor
+from models.evaluation.panel import Panel
+from models.evaluation.panel_report import PanelJudge, open_judge
 from models.networks.classifier import Classifier
 from models.networks.gan import Resolution
 from models.progress import run
@@ -63,8 +61,8 @@ def main() -> None:
     training, held_out = split(dataset)
     if held_out is None:
         raise SystemExit("too few photos: every category needs 6 at least, all of them about 60")
-    extractor = _extractor(options.extractor, training, len(held_out.labels))
-    photos = run(extract_features(extractor, training, held_out))
+    cnn = judge_of_grey(options.extractor, training, len(held_out.labels))
+    photos = run(look_at_photos(choice_extractor(cnn), training, held_out))
     state = _resume_or_start(options, training)
     lines = fit(state, photos, options.state)
     data: dict[str, Json] = {
@@ -72,7 +70,8 @@ def main() -> None:
         "images": report.images,
         "fingerprint": report.fingerprint,
     }
-    write(options.output, state, photos, data, lines)
+    judge = run(open_judge(Panel(report_extractors(cnn)), training, held_out))
+    write(options.output, state, judge, data, lines)
 
 
 def load(archive: Path, resolution: int) -> tuple[Dataset, DatasetReport]:
@@ -94,7 +93,6 @@ def fit(
     lines: list[dict[str, float]] = []
     if log is not None and log.exists():
         lines = training_log.parse(log.read_bytes(), state.step)
-    few = photos.subsample()
     for progress in train(state, photos.training):
         if progress.seconds < report_at and progress.fraction < 1:
             continue
@@ -102,7 +100,7 @@ def fit(
         metrics = progress.metrics()
         if progress.seconds >= look_at:
             look_at = progress.seconds + LOOK_EVERY_S
-            metrics |= quick_metrics(state.ema, few)
+            metrics |= photos.quick_metrics(state.ema)
         numbers = " ".join(f"{name}={value:.3f}" for name, value in metrics.items())
         logger.info("%5.1f%% images=%d %s", 100 * progress.fraction, progress.images, numbers)
         lines.append(training_log.line_of(progress) | metrics)
@@ -115,16 +113,16 @@ def fit(
 def write(
     output: Path,
     state: TrainState,
-    photos: EvaluationSet,
+    judge: PanelJudge,
     data: dict[str, Json],
     lines: training_log.Lines,
 ) -> None:
     """Evaluate the model and write the files of a shipped model."""
     output.mkdir(parents=True, exist_ok=True)
-    categories = photos.training.categories
+    categories = judge.held_out.categories
     weights = save_model(state.ema, categories)
     served = load_model(weights).generator
-    report, sheet = run(evaluate(served, photos))
+    report, sheet = run(judge.evaluate(served))
     card = describe_model(state, categories, data, asdict(report))
     card["weights_sha256"] = hashlib.sha256(weights).hexdigest()
     (output / "model.safetensors").write_bytes(weights)
@@ -134,8 +132,13 @@ def write(
     (output / "card.json").write_text(json.dumps(card, indent=2) + "\n")
 
 
-def _extractor(file: Path | None, training: Dataset, judged: int) -> Classifier:
-    """The CNN stored in `file`; if there is none yet, it is fitted and stored there."""
+def judge_of_grey(file: Path | None, training: Dataset, judged: int) -> Classifier | None:
+    """The CNN stored in `file`; if there is none yet, it is fitted and stored there.
+
+    None for colour photos, which pretrained networks judge.
+    """
+    if training.images.shape[1] > 1:
+        return None
     if file is not None and file.exists():
         return load_classifier(file.read_bytes())
     network = run(fit_extractor(training, judged))
@@ -169,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, required=True, help="folder for the files")
     parser.add_argument("--name", required=True, help="of the data set, for the card")
     parser.add_argument("--state", type=Path, help="where to keep the training's state")
-    parser.add_argument("--extractor", type=Path, help="where to keep the CNN that judges")
+    parser.add_argument("--extractor", type=Path, help="where to keep grey images' judge")
     parser.add_argument("--resolution", type=int, choices=get_args(Resolution), default=32)
     parser.add_argument("--preset", choices=get_args(Preset), default="balanced")
     parser.add_argument("--loss", choices=get_args(Loss))

@@ -7,6 +7,7 @@ those networks have never seen, are judged by the project's own CNN, fitted on t
 Shapes: N images, C channels, R resolution in pixels, D features.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -98,16 +99,23 @@ class SaliencyExtractor:
         return Seen(features, masks[:, 0] > 0.5)
 
 
-def report_extractors() -> tuple[Extractor, ...]:
-    """The judges of colour images; a model's card is written by them alone."""
+def report_extractors(cnn: Classifier | None = None) -> tuple[Extractor, ...]:
+    """The judges that write a model's card; of grey images it is the given CNN."""
+    if cnn is not None:
+        return (CnnExtractor(cnn),)
     lite = open_backbone("efficientnet-lite2")
     saliency = open_backbone("u2net-p", "features_and_masks", resolution=SALIENCY_SIDE)
     return LiteExtractor("lite2", lite), SaliencyExtractor("u2netp", saliency)
 
 
-def choice_extractor() -> Extractor:
-    """The judge of colour images during trainings and searches."""
+def choice_extractor(cnn: Classifier | None = None) -> Extractor:
+    """The judge during trainings and searches; of grey images it is the given CNN."""
+    if cnn is not None:
+        return CnnExtractor(cnn)
     return LiteExtractor("lite1", open_backbone("efficientnet-lite1", resolution=CHOICE_SIDE))
+
+
+See = Callable[[Extractor, Tensor], Steps[Seen]]
 
 
 def see_all(extractor: Extractor, images: Tensor) -> Steps[Seen]:

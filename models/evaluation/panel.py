@@ -17,7 +17,7 @@ from torch import Tensor
 
 from models.data.datasets import Dataset
 from models.evaluation.color_distance import color_distance
-from models.evaluation.extractors import Extractor, see_all
+from models.evaluation.extractors import Extractor, See, see_all
 from models.evaluation.linear_probe import LinearProbe, fit_probe
 from models.evaluation.memorisation import Memorisation, memorisation
 from models.evaluation.metrics import diversity, frechet_distance, kernel_distance, overlap
@@ -60,11 +60,14 @@ class Panel:
         """The networks' identities, by name."""
         return {extractor.name: extractor.identity for extractor in self.extractors}
 
-    def look(self, images: Tensor, labels: Tensor) -> Steps[View]:
-        """Compute what the networks see: nearly all of an evaluation's time."""
+    def look(self, images: Tensor, labels: Tensor, see: See = see_all) -> Steps[View]:
+        """Compute what the networks see: nearly all of an evaluation's time.
+
+        `see` may remember what they have seen before.
+        """
         features, masks, count = {}, None, len(self.extractors)
         for index, extractor in enumerate(self.extractors):
-            steps = see_all(extractor, images)
+            steps = see(extractor, images)
             seen = yield from scaled(steps, index / count, (index + 1) / count)
             features[extractor.name] = seen.features
             masks = masks if seen.masks is None else seen.masks
@@ -89,6 +92,12 @@ class Reference:
     training: View
     held_out: View
     probe: LinearProbe  # fitted on the training photos
+
+    def training_sample(self) -> View:
+        """Training photos, as many as are held out, or all if fewer."""
+        random = torch.Generator().manual_seed(0)
+        order = torch.randperm(len(self.training.labels), generator=random)
+        return self.training.select(order[: len(self.held_out.labels)])
 
     def judge(self, view: View) -> Judgement:
         """Measure images against the held-out photos; compare results of equal N only."""
@@ -156,10 +165,12 @@ class Scale:
         return score(measures, self.floor, self.noise)
 
 
-def build_reference(panel: Panel, training: Dataset, held_out: Dataset) -> Steps[Reference]:
+def build_reference(
+    panel: Panel, training: Dataset, held_out: Dataset, see: See = see_all
+) -> Steps[Reference]:
     """Look at all photos and fit the probe."""
-    seen = yield from scaled(panel.look(training.images, training.labels), 0.0, 0.85)
-    judged = yield from scaled(panel.look(held_out.images, held_out.labels), 0.85, 0.95)
+    seen = yield from scaled(panel.look(training.images, training.labels, see), 0.0, 0.85)
+    judged = yield from scaled(panel.look(held_out.images, held_out.labels, see), 0.85, 0.95)
     features = seen.features[panel.extractors[0].name]
     return Reference(
         panel=panel,
@@ -171,10 +182,8 @@ def build_reference(panel: Panel, training: Dataset, held_out: Dataset) -> Steps
 
 def build_scale(reference: Reference) -> Steps[Scale]:
     """Measure photos in place of images, and noise of the photos' colours."""
-    held_out, training = reference.held_out, reference.training
-    random = torch.Generator().manual_seed(0)
-    drawn = torch.randperm(len(training.labels), generator=random)[: len(held_out.labels)]
-    judgement = reference.judge(training.select(drawn))
+    held_out = reference.held_out
+    judgement = reference.judge(reference.training_sample())
     # Training photos are copies of themselves, and the probe knows them: held-out photos are not.
     unseen = {
         f"authenticity_{name}": found.authenticity_held_out
@@ -182,6 +191,7 @@ def build_scale(reference: Reference) -> Steps[Scale]:
     }
     name = reference.panel.extractors[0].name
     unseen["category_accuracy"] = reference.probe.accuracy(held_out.features[name], held_out.labels)
+    random = torch.Generator().manual_seed(0)
     labels = held_out.labels[torch.randperm(len(held_out.labels), generator=random)[:NOISE_IMAGES]]
     noise = yield from reference.panel.look(noise_like(held_out.images, len(labels)), labels)
     return Scale(floor=judgement.measures | unseen, noise=_noise_measures(reference, noise))

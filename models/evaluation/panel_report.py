@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from models.data.datasets import Dataset
-from models.evaluation.evaluation import EvaluationSet
-from models.evaluation.extractors import CnnExtractor, report_extractors
-from models.evaluation.generation import FIRST_SEED, generate_steps
-from models.evaluation.memorisation import Memorisation
+from models.evaluation.extractors import See, see_all
+from models.evaluation.generation import FIRST_SEED, generate_steps, generation_speed
+from models.evaluation.memorisation import Memorisation, neighbour_sheet
 from models.evaluation.panel import (
     NOISE_IMAGES,
     Panel,
     Reference,
     Scale,
+    View,
     build_reference,
     build_scale,
 )
@@ -29,11 +29,12 @@ from models.evaluation.scores import Measures
 from models.networks.gan import Generator
 from models.progress import Steps, run, scaled
 
-MOST_TRAINING_PHOTOS = 1000  # that the panel looks at, for the probe, the floor and memorisation
-MOST_HELD_OUT_PHOTOS = 500
+MOST_TRAINING_PHOTOS = 3000  # that the panel looks at, for the probe, the floor and memorisation
+MOST_HELD_OUT_PHOTOS = 2000
 FEWEST_PHOTOS = 64  # of either, however little time there is
 PROBED = 4  # images, to measure the panel's speed
 LOOKING_SHARE = 0.6  # of the time; the measures take the rest
+TRAINING_PARTS = 2.5  # training photos for each held-out photo, where time is short
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,24 +61,43 @@ class PanelJudge:
     reference: Reference
     scale: Scale
     held_out: Dataset
+    seconds_per_look: float  # at one image
 
     def judge(self, generator: Generator) -> Steps[PanelReport]:
         """Compare a generator of the photos' categories with the held-out photos."""
-        steps = generate_steps(generator, self.held_out)
-        images = yield from scaled(steps, 0.0, 0.2)
-        return (yield from scaled(self.judge_images(images), 0.2))
+        return (yield from self.evaluate(generator))[0]
+
+    def evaluate(self, generator: Generator) -> Steps[tuple[PanelReport, bytes]]:
+        """As `judge`, and a PNG sheet of the images beside their nearest training photos."""
+        images = yield from scaled(generate_steps(generator, self.held_out), 0.0, 0.2)
+        view = yield from scaled(self._look(images), 0.2, 0.8)
+        return self._report(view), self._neighbours(view)
 
     def judge_images(self, images: Tensor) -> Steps[PanelReport]:
         """Compare uint8 images (N, C, R, R) of the held-out photos' categories, in their order."""
+        view = yield from scaled(self._look(images), 0.0, 0.8)
+        return self._report(view)
+
+    def kid(self, report: PanelReport) -> float:
+        """KID by the first network, in whose features categories are told apart too."""
+        return report.model[f"kid_{self.reference.panel.extractors[0].name}"]
+
+    def seconds(self, generator: Generator) -> float:
+        """Expected duration of `judge` on this machine."""
+        each = self.seconds_per_look / LOOKING_SHARE + 1 / generation_speed(generator)
+        return len(self.held_out.labels) * each
+
+    def _look(self, images: Tensor) -> Steps[View]:
+        return self.reference.panel.look(images, self.reference.held_out.labels)
+
+    def _report(self, view: View) -> PanelReport:
         reference = self.reference
-        labels = reference.held_out.labels
-        view = yield from scaled(reference.panel.look(images, labels), 0.0, 0.8)
         judgement = reference.judge(view)
         scores = self.scale.score(judgement.measures)
         return PanelReport(
             protocol={
                 "judges": reference.panel.identity,
-                "held_out_images": len(labels),
+                "held_out_images": len(view.labels),
                 "training_images": len(reference.training.labels),
                 "first_seed": FIRST_SEED,
                 "images": "uint8 of the EMA weights, full z, nothing selected or enhanced",
@@ -94,34 +114,42 @@ class PanelJudge:
             memorisation=judgement.memorisation,
         )
 
+    def _neighbours(self, view: View) -> bytes:
+        training, name = self.reference.training, self.reference.panel.extractors[0].name
+        return neighbour_sheet(
+            training.images, training.features[name], view.images, view.features[name]
+        )
 
-def panel_of(photos: EvaluationSet) -> Panel:
-    """The judges of colour images, or of grey ones: the CNN that was fitted on the photos."""
-    is_grey = photos.training.images.shape[1] == 1
-    return Panel((CnnExtractor(photos.extractor),) if is_grey else report_extractors())
 
-
-def open_judge(photos: EvaluationSet, seconds: float = math.inf) -> Steps[PanelJudge]:
+def open_judge(
+    panel: Panel,
+    training: Dataset,
+    held_out: Dataset,
+    seconds: float = math.inf,
+    judgements: int = 1,
+    see: See = see_all,
+) -> Steps[PanelJudge]:
     """Look at the photos, at fewer of them where `seconds` are too few for all.
 
-    `seconds` are for this and for judging one generator.
+    `seconds` are for this and for so many judgements. `see` may remember the photos.
     """
-    panel = panel_of(photos)
-    looks = LOOKING_SHARE * seconds / seconds_per_look(panel, photos.held_out)
-    training, held_out = photos.training, photos.held_out
-    training = training.select(training.spaced(_within(looks / 2, MOST_TRAINING_PHOTOS)))
-    held_out = held_out.select(held_out.spaced(_within(looks / 5, MOST_HELD_OUT_PHOTOS)))
-    reference = yield from scaled(build_reference(panel, training, held_out), 0.0, 0.8)
+    each = seconds_per_look(panel, held_out)
+    affordable = LOOKING_SHARE * seconds / each / (1.5 + TRAINING_PARTS + judgements)
+    training = training.select(
+        training.spaced(_within(TRAINING_PARTS * affordable, MOST_TRAINING_PHOTOS))
+    )
+    held_out = held_out.select(held_out.spaced(_within(affordable, MOST_HELD_OUT_PHOTOS)))
+    reference = yield from scaled(build_reference(panel, training, held_out, see), 0.0, 0.8)
     scale = yield from scaled(build_scale(reference), 0.8)
-    return PanelJudge(reference=reference, scale=scale, held_out=held_out)
+    return PanelJudge(reference=reference, scale=scale, held_out=held_out, seconds_per_look=each)
 
 
-def judging_seconds(photos: EvaluationSet) -> float:
-    """Expected duration of `open_judge` and one `judge` without a limit, on this machine."""
-    fitted = min(MOST_TRAINING_PHOTOS, len(photos.training.labels))
-    judged = min(MOST_HELD_OUT_PHOTOS, len(photos.held_out.labels))
-    looks = fitted + 2 * judged + NOISE_IMAGES
-    return looks * seconds_per_look(panel_of(photos), photos.held_out) / LOOKING_SHARE
+def expected_seconds(panel: Panel, training: Dataset, held_out: Dataset) -> tuple[float, float]:
+    """Durations of `open_judge` and of one `judge` without a limit, on this machine."""
+    fitted = min(MOST_TRAINING_PHOTOS, len(training.labels))
+    judged = min(MOST_HELD_OUT_PHOTOS, len(held_out.labels))
+    each = seconds_per_look(panel, held_out) / LOOKING_SHARE
+    return (fitted + judged + NOISE_IMAGES) * each, judged * each
 
 
 def seconds_per_look(panel: Panel, photos: Dataset) -> float:

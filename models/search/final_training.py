@@ -1,8 +1,8 @@
 """Final training: a search's best candidates and the default, trained anew on all photos.
 
 Finalists are trained from the beginning for the same time, with each of several seeds, and are
-evaluated with photos and an extractor that the search has not used. The shared `SuccessiveHalving`
-assigns the trainings, so that any number of processes can take part.
+judged by the whole panel, with photos and networks that the search has not used. The shared
+`SuccessiveHalving` assigns the trainings, so that any number of processes can take part.
 """
 
 import math
@@ -12,10 +12,17 @@ from dataclasses import dataclass, replace
 from statistics import mean, median
 
 from models.checkpoint import load_state, save_state
-from models.evaluation.evaluation import EvaluationSet
+from models.data.datasets import Dataset
+from models.evaluation.panel_report import PanelJudge
 from models.progress import Steps, scaled
 from models.search.equal_time import equalise_time
-from models.search.search import TRAINING_SHARE, UNTRAINABLE, SearchProgress, measure, with_progress
+from models.search.search import (
+    TRAINING_SHARE,
+    UNTRAINABLE,
+    SearchProgress,
+    unscored_trial,
+    with_progress,
+)
 from models.search.search_space import Architecture, build
 from models.search.successive_halving import SuccessiveHalving, TrainingTask
 from models.search.trials import Goal, Trial
@@ -38,11 +45,24 @@ class FinalConfig:
     checkpoint_every_s: float = 30.0
 
 
+@dataclass(frozen=True)
+class FinalPhotos:
+    """What finalists are trained on and judged by."""
+
+    training: Dataset
+    judge: PanelJudge
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finalist:
     """One candidate over all its final trainings."""
 
     trials: tuple[Trial, ...]  # one for each seed
+
+    @property
+    def score(self) -> float:
+        """Mean score by the panel over the seeds; 0 for a training that has failed."""
+        return mean(trial.score or 0.0 for trial in self.trials)
 
     @property
     def kid(self) -> float:
@@ -51,15 +71,16 @@ class Finalist:
 
     @property
     def typical(self) -> Trial:
-        """As one trial: the mean KID, the median latency."""
+        """As one trial: the mean score and KID, the median latency."""
         latency_ms = median(trial.latency_ms for trial in self.trials)
         error = next((trial.error for trial in self.trials if trial.error), None)
-        return replace(self.trials[0], kid=self.kid, latency_ms=latency_ms, error=error)
+        first, kid, score = self.trials[0], self.kid, self.score
+        return replace(first, kid=kid, score=score, latency_ms=latency_ms, error=error)
 
     @property
     def best(self) -> Trial:
-        """The training with the lowest KID."""
-        return min(self.trials, key=lambda trial: trial.kid)
+        """The training with the highest score."""
+        return max(self.trials, key=lambda trial: (trial.score or 0.0, -trial.kid))
 
 
 def default_trial(start: Architecture) -> Trial:
@@ -82,7 +103,7 @@ def train_finalists(
     rungs: SuccessiveHalving,
     states: MutableMapping[str, bytes],
     start: Architecture,
-    photos: EvaluationSet,
+    photos: FinalPhotos,
     config: FinalConfig,
     owner: str,
 ) -> Iterator[SearchProgress]:
@@ -98,7 +119,8 @@ def train_finalists(
         training = FinalTraining.of(task, states, start)
         limit = max(SHORTEST_S, min(config.max_seconds, training.state.seconds + left))
         limited = replace(config, max_seconds=limit)
-        trial = yield from with_progress(task, training.run(task, start, photos, limited))
+        steps = training.run(task, start, photos, limited)
+        trial = yield from with_progress(task, steps)
         assert trial is not None  # it has no deadline
         rungs.record(task, trial)
         yield SearchProgress(task, 1.0, trial)
@@ -138,16 +160,15 @@ class FinalTraining:
         return cls(trial, states, state)
 
     def run(
-        self, task: TrainingTask, start: Architecture, photos: EvaluationSet, config: FinalConfig
+        self, task: TrainingTask, start: Architecture, photos: FinalPhotos, config: FinalConfig
     ) -> Steps[Trial]:
-        """Train to the end and measure; saves periodically, at the end, and when stopped."""
+        """Train to the end and judge; saves periodically, at the end, and when stopped."""
         saved_at = self.state.seconds
         try:
             if self.state.step == 0:
                 length = config.images
-                yield from scaled(
-                    equalise_time(self.state, start, photos.training, length, length), 0, 0
-                )
+                equalising = equalise_time(self.state, start, photos.training, length, length)
+                yield from scaled(equalising, 0, 0)
             self.state.config = replace(self.state.config, max_seconds=config.max_seconds)
             for progress in train(self.state, photos.training):
                 if progress.step % LOG_EVERY == 0:
@@ -157,10 +178,12 @@ class FinalTraining:
                     self.save()
                 yield TRAINING_SHARE * progress.fraction
         except UNTRAINABLE as error:
-            return (yield from measure(task, self.state, photos, str(error)))
+            return replace(unscored_trial(task, self.state), error=str(error))
         finally:
             self.save()
-        return (yield from scaled(measure(task, self.state, photos), TRAINING_SHARE))
+        report = yield from scaled(photos.judge.judge(self.state.ema), TRAINING_SHARE)
+        trial = unscored_trial(task, self.state)
+        return replace(trial, kid=photos.judge.kid(report), score=report.score)
 
     def save(self) -> None:
         """Save what another process needs to resume; does nothing if a weight is not finite."""
@@ -170,7 +193,7 @@ class FinalTraining:
 
 
 def rank_finalists(trials: Sequence[Trial], goal: Goal) -> list[Finalist]:
-    """Group trials by candidate; those within the limits come first, then by mean KID."""
+    """Group trials by candidate; those within the limits come first, then by mean score."""
     numbers = sorted({trial.candidate for trial in trials})
     finalists = [Finalist(trials=tuple(t for t in trials if t.candidate == n)) for n in numbers]
-    return sorted(finalists, key=lambda each: (not goal.holds(each.typical), each.kid))
+    return sorted(finalists, key=lambda each: (not goal.holds(each.typical), -each.score, each.kid))

@@ -22,11 +22,8 @@ from statistics import median
 import torch
 
 from models.checkpoint import load_state, save_state
-from models.evaluation.evaluation import EvaluationSet
-from models.evaluation.generation import generate_steps
-from models.evaluation.metrics import kernel_distance
+from models.evaluation.evaluation_set import EvaluationSet
 from models.networks import gan
-from models.networks.classifier import features_of
 from models.progress import Steps, scaled
 from models.search.equal_time import equalise_time
 from models.search.search_space import Architecture, build, cost
@@ -79,7 +76,7 @@ def search(
     """Train candidates until none is left for this process, yielding after each step.
 
     `photos` must be the search's own: neither its held-out photos nor its extractor may be those of
-    the winner's final evaluation. `owner` identifies this process in `rungs`. All candidates use
+    the winner's report. `owner` identifies this process in `rungs`. All candidates use
     the seed of `rungs`, and therefore the same z and photos.
     """
     until = time.monotonic() + config.max_seconds
@@ -91,7 +88,7 @@ def search(
             return
         state = _state(task, states, start, config.rungs)
         # Latency and size do not depend on training: a candidate beyond a limit is not trained.
-        trial = _unscored_trial(task, state) if task.rung == 0 else None
+        trial = unscored_trial(task, state) if task.rung == 0 else None
         if trial is None or rungs.goal.holds(trial):
             training = _train_candidate(task, state, start, photos, config.rungs)
             trial = yield from with_progress(task, training, until)
@@ -162,15 +159,13 @@ def measure(
     task: TrainingTask, state: TrainState, photos: EvaluationSet, error: str | None = None
 ) -> Steps[Trial]:
     """The trial of a training: KID against held-out photos, latency on this device, parameters."""
-    trial = _unscored_trial(task, state)
+    trial = unscored_trial(task, state)
     if error is not None:
         return replace(trial, error=error)
-    images = yield from generate_steps(state.ema, photos.held_out, FIRST_SEED)
-    fake = features_of(photos.extractor, images)
-    return replace(trial, kid=kernel_distance(photos.features, fake).value)
+    return replace(trial, kid=(yield from photos.compare(state.ema, FIRST_SEED)))
 
 
-def _unscored_trial(task: TrainingTask, state: TrainState) -> Trial:
+def unscored_trial(task: TrainingTask, state: TrainState) -> Trial:
     """A trial with latency and parameters; its KID is `WORST`."""
     return Trial(
         candidate=task.candidate,

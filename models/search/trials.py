@@ -31,6 +31,7 @@ class Trial:
     latency_ms: float  # median, one image
     parameters: int  # of the generator
     seed: int = 0  # of the training
+    score: float | None = None  # by the panel, of a final training; from 0 to 100
     error: str | None = None  # why it could not be trained
 
     @property

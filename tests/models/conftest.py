@@ -5,7 +5,8 @@ import torch
 
 from models.data.datasets import Dataset
 from models.data.split import split
-from models.evaluation.evaluation import EvaluationSet, extract_features
+from models.evaluation.evaluation_set import EvaluationSet, look_at_photos
+from models.evaluation.extractors import CnnExtractor
 from models.evaluation.feature_extractor import fit_extractor
 from models.progress import run
 
@@ -33,8 +34,8 @@ def photos() -> EvaluationSet:
     )
     training, held_out = split(dataset)
     assert held_out is not None
-    extractor = run(fit_extractor(training, len(held_out.labels)))
-    return run(extract_features(extractor, training, held_out))
+    extractor = CnnExtractor(run(fit_extractor(training, len(held_out.labels))))
+    return run(look_at_photos(extractor, training, held_out))
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Search coordinator: the process that owns a nas job trains, manages helpers and ends the job.
 
-The winner is the finalist with the lowest mean KID, in features and against photos that the search
-has not used; the default is always a finalist.
+The winner is the finalist with the highest mean score by the whole panel, with photos and networks
+that the search has not used; the default is always a finalist.
 """
 
 import math
@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 
 from models.card import Json
-from models.evaluation.feature_extractor import digest
 from models.search.final_training import (
     Finalist,
     FinalTraining,
@@ -30,7 +29,10 @@ from worker.training import architectures
 from worker.training.registration import Trained, register
 from worker.training.stages import GENERATING, RETRAINING, SEARCHING
 
-IN_RESULT = ("trials", "kid_report", "default_kid_report", "is_default")  # of the card's `search`
+IN_RESULT = (
+    *("trials", "score_report", "default_score_report", "kid_report", "default_kid_report"),
+    "is_default",
+)  # of the card's `search`
 LOOK_AFTER_S = 5.0  # between two checks for missing helpers and trainings of dead ones
 
 
@@ -90,7 +92,7 @@ class SearchCoordinator:
             state=training.state,
             lines=training.lines,
             dataset=shared.dataset,
-            judge=shared.judge,
+            judge=shared.panel,
             search={**report, "architecture": describe_architecture(architecture)},
             files={name: artifacts.read(name) for name in ("trials.json", "pareto.png")},
         )
@@ -186,15 +188,17 @@ class SearchCoordinator:
         finalists = rank_finalists(shared.rungs.finals(), shared.rungs.goal)
         for finalist in reversed(finalists):
             if finalist.typical.error is None:
+                metrics["best_score_report"] = finalist.score
                 metrics["best_kid_report"] = finalist.kid
-        if (kid := self._default_kid(finalists)) is not None:
-            metrics["default_kid_report"] = kid
+        if (default_finalist := self._default(finalists)) is not None:
+            metrics["default_score_report"] = default_finalist.score
+            metrics["default_kid_report"] = default_finalist.kid
         return metrics
 
-    def _default_kid(self, finalists: list[Finalist]) -> float | None:
-        """The default's mean KID over its final trainings; None where it has none."""
+    def _default(self, finalists: list[Finalist]) -> Finalist | None:
+        """The default's final trainings; None where it has none."""
         default = self.shared.start.point()
-        return next((f.kid for f in finalists if f.typical.point == default), None)
+        return next((f for f in finalists if f.typical.point == default), None)
 
     def _trained(self) -> int:
         """Number of candidates that were trained; the others exceed a limit."""
@@ -215,7 +219,7 @@ class SearchCoordinator:
     def _card_entry(self, finalists: list[Finalist]) -> dict[str, Json]:
         """The `search` field of the model card."""
         shared, default = self.shared, self.shared.start.point()
-        length = shared.final_length
+        length, default_finalist = shared.final_length, self._default(finalists)
         return {
             "job": shared.job_id,
             "strategy": shared.job.strategy,
@@ -227,15 +231,19 @@ class SearchCoordinator:
             "rungs": list(shared.budget.rungs),
             "final_images": length.images,
             "final_seconds": round(length.seconds, 1),
-            "extractor_sha256": digest(shared.photos.extractor),
-            "chosen_by": "mean kid_cnn of the final trainings against the held-out photos",
+            "searched_by": shared.photos.extractor.identity,
+            "searched_photos": len(shared.photos.held_out.labels),
+            "chosen_by": "mean score by the panel of the final trainings",
+            "score_report": finalists[0].score,
+            "default_score_report": None if default_finalist is None else default_finalist.score,
             "kid_report": finalists[0].kid,
-            "default_kid_report": self._default_kid(finalists),
+            "default_kid_report": None if default_finalist is None else default_finalist.kid,
             "is_default": finalists[0].typical.point == default,
             "finalists": [
                 {
                     "candidate": finalist.typical.candidate,
                     "is_default": finalist.typical.point == default,
+                    "score_report": [trial.score for trial in finalist.trials],
                     "kid_report": [trial.kid for trial in finalist.trials],
                     "latency_ms": round(finalist.typical.latency_ms, 3),
                     "parameters": finalist.typical.parameters,

@@ -5,6 +5,7 @@ budget, which the first one measures.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -13,11 +14,11 @@ from typing import Any
 
 from optuna.storages import JournalStorage
 
-from models.evaluation.evaluation import EvaluationSet
-from models.evaluation.generation import generation_speed
+from models.evaluation.evaluation_set import EvaluationSet
+from models.evaluation.panel_report import PanelJudge
 from models.networks.gan import Generator
 from models.networks.layers import best_device
-from models.search.final_training import FinalConfig, train_finalists
+from models.search.final_training import FinalConfig, FinalPhotos, train_finalists
 from models.search.search import SearchConfig, SearchProgress, search
 from models.search.search_space import EVERYTHING, Architecture, narrow
 from models.search.successive_halving import SuccessiveHalving
@@ -47,12 +48,20 @@ from worker.training.evaluation_photos import (
     prepare,
     prepare_search,
 )
-from worker.training.stages import MEASURING, SEARCHING, allot_evaluation, open_plan
+from worker.training.stages import (
+    EVALUATING,
+    MEASURING,
+    OPENING,
+    SEARCHING,
+    allot_evaluation,
+    open_plan,
+)
 
 FINAL_LENGTH = "finals.json"
 JOURNAL = "journal.jsonl"  # copy of the journal in object storage, in case Redis is wiped
 REDIS_TIMEOUT_S = 60  # long: the study does not work without Redis
 SHORTEST_S = 1.0  # of search and final trainings, however little time there is
+COMPARING_SHARE = 0.05  # of the time, for comparing the candidates
 WAIT_S = 0.5  # between two polls for something to train
 TOO_FEW = "the data set has too few photos for a search; upload more"
 
@@ -94,9 +103,17 @@ class SharedSearch:
             seconds_left=self.final_seconds_left(),
             checkpoint_every_s=self.jobs.settings.checkpoint_every_s,
         )
-        return train_finalists(
-            self.rungs, self.states, self.start, self.judge.photos, config, self.owner
-        )
+        photos = FinalPhotos(self.judge.training, self.panel)
+        return train_finalists(self.rungs, self.states, self.start, photos, config, self.owner)
+
+    @cached_property
+    def panel(self) -> PanelJudge:
+        """The judges of the final trainings and of the model; looks at the photos when opened."""
+        plan, job = self.reporter.plan, self.job
+        finals = (job.finalists + 1) * job.final_seeds
+        judgements = 1 + math.ceil(finals / self.budget.processes)
+        seconds = plan.seconds_for(OPENING) + plan.seconds_for(EVALUATING)
+        return self.reporter.run(OPENING, self.judge.open(seconds, judgements))
 
     def seconds_left(self) -> float:
         """Remaining time of the search; 0 once it is over."""
@@ -109,10 +126,10 @@ class SharedSearch:
 
     def plan_finals(self, finals: int) -> None:
         """Settle the length of the final trainings by the time that is left now."""
-        budget, held_out = self.budget, self.judge.photos.held_out
-        seconds = self.final_seconds_left()
+        budget = self.budget
         generator = Generator(self.start.gan).eval().to(best_device())
-        measuring_s = len(held_out.labels) / generation_speed(generator)
+        measuring_s = self.panel.seconds(generator)
+        seconds = self.final_seconds_left()
         speed, processes = budget.images_per_second, budget.processes
         length = plan_finals(speed, seconds, finals, processes, measuring_s)
         _agreed(self.jobs, self.job_id, FINAL_LENGTH, lambda: asdict(length))
@@ -143,17 +160,17 @@ def open_search(reporter: ProgressReporter, jobs: JobQueue, owner: str) -> Share
     job = record.request
     assert isinstance(job, NasJob)
     dataset = DatasetStore(storage).fetch(job.dataset)
-    reporter.plan = open_plan(storage, reporter.attempt, dataset.images)
+    reporter.plan = open_plan(storage, reporter.attempt, dataset.images, grey=dataset.grey)
     images = load_photos(storage, reporter, dataset, job.resolution)
     training, judge = prepare(storage, reporter, dataset.id, images)
     if judge is None:
         raise ValueError(TOO_FEW)
-    photos = prepare_search(storage, reporter, dataset.id, training)
+    seconds = COMPARING_SHARE * job.max_seconds / job.max_trials
+    photos = prepare_search(storage, reporter, dataset.id, training, seconds)
     if photos is None:
         raise ValueError(TOO_FEW)
     start = preset_architecture(job, dataset, len(training.labels))
-    generator = Generator(start.gan).eval().to(best_device())
-    allot_evaluation(reporter.plan, generator, judge.photos)
+    allot_evaluation(reporter.plan, judge.panel, training, judge.held_out)
     budget = _agreed_budget(job, reporter, jobs, start, photos)
     states = SharedStates(storage, record.id)
     assert jobs.settings.redis_url is not None
@@ -207,7 +224,8 @@ def _agreed_budget(
         began_s = reporter.plan.spent_s
         seconds = max(SHORTEST_S, reporter.plan.seconds_for(SEARCHING) / SEARCH_SHARE)
         budget = plan(speed, seconds, job.max_trials, processes)
-        return asdict(replace(budget, began_s=began_s, ends_s=began_s + seconds))
+        ends_s = began_s + seconds + reporter.plan.seconds_for(OPENING)
+        return asdict(replace(budget, began_s=began_s, ends_s=ends_s))
 
     fields = _agreed(jobs, reporter.attempt.record.id, "budget.json", measured)
     return Budget(**fields | {"rungs": tuple(fields["rungs"])})

@@ -15,7 +15,7 @@ from worker.training import plotting
 PLOTS = {
     "Losses": ("loss_generator", "loss_discriminator"),
     "Discriminator accuracy": ("discriminator_accuracy",),
-    "kid_cnn against held-out photos": ("kid_cnn",),
+    "KID against held-out photos": ("kid_lite1", "kid_cnn"),
     "Diversity": ("recall", "coverage", "diversity"),
 }
 SMOOTHED_OVER = 0.02  # window of the moving average, as a fraction of all points

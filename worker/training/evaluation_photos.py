@@ -1,7 +1,10 @@
-"""Train and held-out split of a job's photos, and the feature extractor (CNN) fitted on them.
+"""Train and held-out split of a job's photos, and the networks that compare images with them.
 
-A search splits the training part once more and fits another CNN: choosing candidates by the
-held-out photos that the winner is evaluated on would bias its reported metrics.
+A search splits the training part once more: choosing candidates by the held-out photos that the
+winner is evaluated on would bias its reported metrics.
+
+Colour images are judged by pretrained networks, and so a training waits for none to be fitted. Grey
+images are judged by the project's own CNN, which is fitted on a data set's photos once.
 """
 
 import math
@@ -10,30 +13,52 @@ from dataclasses import dataclass
 from models.checkpoint import load_classifier, save_classifier
 from models.data.datasets import Dataset, read_images
 from models.data.split import SEARCHED, split
-from models.evaluation.evaluation import EvaluationSet, extract_features, quick_metrics
+from models.evaluation.evaluation_set import (
+    QUICK_PHOTOS,
+    EvaluationSet,
+    look_at_photos,
+    photos_within,
+)
+from models.evaluation.extractors import choice_extractor, report_extractors
 from models.evaluation.feature_extractor import fit_extractor
+from models.evaluation.panel import Panel
+from models.evaluation.panel_report import PanelJudge, open_judge
 from models.networks.classifier import Classifier
 from models.networks.gan import Generator
+from models.progress import Steps
 from worker.attempt.progress_reporter import ProgressReporter
 from worker.datasets.datasets import DatasetRecord, DatasetStore
 from worker.storage import ObjectExists, ObjectNotFound, Storage
+from worker.training.feature_cache import FeatureCache
 from worker.training.stages import FITTING, FOR_SEARCH, LOADING, LOOKING
 
 SEARCH_SEED = 1  # seed of the search's CNN
+MOST_SEARCH_PHOTOS = 500  # that candidates are compared with
 
 
 @dataclass(frozen=True)
 class Judge:
-    """The evaluation set, and a smaller one for quick metrics during training."""
+    """The held-out photos, and what compares images with them."""
 
-    photos: EvaluationSet
-    few: EvaluationSet
+    few: EvaluationSet  # for quick metrics during training
+    held_out: Dataset
+    panel: Panel
+    cache: FeatureCache
+
+    @property
+    def training(self) -> Dataset:
+        """The photos that are not held out."""
+        return self.few.training
 
     def quick_metrics(self, generator: Generator) -> dict[str, float]:
         """Cheap metrics of a generator during training; values that are not finite are left out."""
-        return {
-            name: x for name, x in quick_metrics(generator, self.few).items() if math.isfinite(x)
-        }
+        metrics = self.few.quick_metrics(generator)
+        return {name: x for name, x in metrics.items() if math.isfinite(x)}
+
+    def open(self, seconds: float, judgements: int = 1) -> Steps[PanelJudge]:
+        """The panel, for this and so many judgements in `seconds`."""
+        see = self.cache.see
+        return open_judge(self.panel, self.training, self.held_out, seconds, judgements, see)
 
 
 def load_photos(
@@ -53,54 +78,59 @@ def prepare(
     training, held_out = split(dataset)
     if held_out is None:
         return training, None
-    cache = ExtractorCache(storage, reporter, dataset_id)
-    photos = cache.evaluation_set(training, held_out)
-    return training, Judge(photos, photos.subsample())
+    cnn = grey_cnn(storage, reporter, dataset_id, training, len(held_out.labels))
+    cache = FeatureCache(storage, dataset_id)
+    looking = look_at_photos(choice_extractor(cnn), training, held_out, QUICK_PHOTOS, cache.see)
+    few = reporter.run(LOOKING, looking)
+    return training, Judge(few, held_out, Panel(report_extractors(cnn)), cache)
 
 
 def prepare_search(
-    storage: Storage, reporter: ProgressReporter, dataset_id: str, training: Dataset
+    storage: Storage,
+    reporter: ProgressReporter,
+    dataset_id: str,
+    training: Dataset,
+    seconds: float,
 ) -> EvaluationSet | None:
     """The evaluation set of a search: the training part, split once more.
 
-    None where it is too small to be split.
+    As many photos are held out as the network can look at in `seconds`; None where the training
+    part is too small to be split.
     """
     searched, held_out = split(training, SEARCHED)
     if held_out is None:
         return None
-    cache = ExtractorCache(storage, reporter, dataset_id, for_search=True)
-    return cache.evaluation_set(searched, held_out)
+    judged = len(held_out.labels)
+    cnn = grey_cnn(storage, reporter, dataset_id, searched, judged, for_search=True)
+    extractor, see = choice_extractor(cnn), FeatureCache(storage, dataset_id).see
+    most = min(MOST_SEARCH_PHOTOS, photos_within(extractor, held_out, seconds))
+    looking = look_at_photos(extractor, searched, held_out, most, see)
+    return reporter.run(LOOKING + FOR_SEARCH, looking)
 
 
-@dataclass(frozen=True)
-class ExtractorCache:
-    """Cache of a data set's CNN at one resolution: fitted once, so that jobs are comparable."""
-
-    storage: Storage
-    reporter: ProgressReporter
-    dataset_id: str
-    for_search: bool = False
-
-    def evaluation_set(self, training: Dataset, held_out: Dataset) -> EvaluationSet:
-        """The features of both parts; loads the CNN, or fits and stores it."""
-        extractor = self._extractor(training, len(held_out.labels))
-        steps = extract_features(extractor, training, held_out)
-        return self.reporter.run(self._stage(LOOKING), steps)
-
-    def _extractor(self, training: Dataset, judged: int) -> Classifier:
-        name = f"{training.images.shape[2]}{'-search' if self.for_search else ''}.safetensors"
-        key = f"datasets/{self.dataset_id}/extractors/{name}"
-        try:
-            return load_classifier(self.storage.read(key))
-        except ObjectNotFound:
-            stage, seed = self._stage(FITTING), SEARCH_SEED if self.for_search else 0
-            seconds = self.reporter.plan.seconds_for(stage)
-            network = self.reporter.run(stage, fit_extractor(training, judged, seed, seconds))
-        try:
-            self.storage.create(key, save_classifier(network))
-        except ObjectExists:
-            return load_classifier(self.storage.read(key))  # another job stored it first
-        return network
-
-    def _stage(self, name: str) -> str:
-        return name + FOR_SEARCH if self.for_search else name
+def grey_cnn(
+    storage: Storage,
+    reporter: ProgressReporter,
+    dataset_id: str,
+    training: Dataset,
+    judged: int,
+    *,
+    for_search: bool = False,
+) -> Classifier | None:
+    """The CNN that judges grey images, fitted once for each resolution; None for colour images."""
+    channels, resolution = training.images.shape[1:3]
+    if channels > 1:
+        return None
+    name = f"{resolution}{'-search' if for_search else ''}.safetensors"
+    key = f"datasets/{dataset_id}/extractors/{name}"
+    try:
+        return load_classifier(storage.read(key))
+    except ObjectNotFound:
+        stage, seed = (FITTING + FOR_SEARCH, SEARCH_SEED) if for_search else (FITTING, 0)
+        seconds = reporter.plan.seconds_for(stage)
+        network = reporter.run(stage, fit_extractor(training, judged, seed, seconds))
+    try:
+        storage.create(key, save_classifier(network))
+    except ObjectExists:
+        return load_classifier(storage.read(key))  # another job stored it first
+    return network

@@ -5,10 +5,8 @@ from dataclasses import asdict, dataclass
 
 from models.card import Json, describe_model, sample_sheet
 from models.checkpoint import load_model, save_model
-from models.evaluation.evaluation import Report, evaluate
-from models.evaluation.panel_report import PanelJudge, PanelReport, open_judge
-from models.networks.gan import Generator
-from models.progress import Steps, run, scaled
+from models.evaluation.panel_report import PanelJudge, PanelReport
+from models.progress import run
 from models.training import training_log
 from models.training.state import TrainState
 from worker.attempt.attempt import Attempt
@@ -18,9 +16,8 @@ from worker.registry.model_versions import ModelCard, NewVersion
 from worker.registry.registry import Registry
 from worker.schemas.requests import GenerateJob, NasJob, TrainJob
 from worker.training.curves import draw, event_file
-from worker.training.evaluation_photos import Judge
 from worker.training.promotion import refusal
-from worker.training.stages import EVALUATING, JUDGING, REGISTERING
+from worker.training.stages import EVALUATING, REGISTERING
 
 EVENTS = "events.out.tfevents.vitrine"  # TensorBoard reads files named events.out.tfevents.*
 
@@ -32,19 +29,9 @@ class Trained:
     state: TrainState
     lines: training_log.Lines
     dataset: DatasetRecord
-    judge: Judge | None
+    judge: PanelJudge | None  # None where the photos are too few to judge by
     search: dict[str, Json] | None = None  # how its architecture was found
     files: Mapping[str, bytes] | None = None  # further files of the version
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judged:
-    """What the judges say of a generator."""
-
-    report: Report
-    neighbours_png: bytes
-    panel: PanelReport
-    judge: PanelJudge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,16 +49,16 @@ def register(attempt: Attempt, reporter: ProgressReporter, trained: Trained) -> 
     weights = save_model(trained.state.ema, categories)
     served = load_model(weights).generator
     files = dict(trained.files or {})
-    evaluation: dict[str, Json] | None = None
-    judged = None if trained.judge is None else _judge(served, trained.judge, reporter)
-    if judged is not None:
-        files["neighbours.png"] = judged.neighbours_png
-        evaluation = asdict(judged.report) | {"panel": asdict(judged.panel)}
+    report = None
+    if trained.judge is not None:
+        evaluating = trained.judge.evaluate(served)
+        report, files["neighbours.png"] = reporter.run(EVALUATING, evaluating)
     reporter.begin(REGISTERING)
     files |= _log_files(trained.lines)
     sheet = sample_sheet(served, categories, trained.state)
     for name, data in {**files, "samples.png": sheet}.items():
         attempt.store(name, data)
+    evaluation = None if report is None else asdict(report)
     card = describe_model(trained.state, categories, _data_summary(trained.dataset), evaluation)
     if trained.search is not None:
         card["search"] = trained.search
@@ -88,42 +75,31 @@ def register(attempt: Attempt, reporter: ProgressReporter, trained: Trained) -> 
         files=files,
     )
     version = registry.register(new)
-    promotion = _promote(registry, version, job, judged)
-    return Registered(version=version, result=_summary(version, judged) | promotion)
+    promotion = _promote(registry, version, job, trained.judge, report)
+    return Registered(version=version, result=_summary(version, report) | promotion)
 
 
-def _judge(served: Generator, judge: Judge, reporter: ProgressReporter) -> Judged:
-    """The evaluation in the CNN's features, then the panel's."""
-    plan, photos = reporter.plan, judge.photos
-    report, sheet = reporter.run(EVALUATING, evaluate(served, photos, plan.seconds_for(EVALUATING)))
-
-    def judged() -> Steps[tuple[PanelJudge, PanelReport]]:
-        opening = open_judge(photos, plan.seconds_for(JUDGING))
-        opened = yield from scaled(opening, 0.0, 0.7)
-        return opened, (yield from scaled(opened.judge(served), 0.7))
-
-    opened, panel = reporter.run(JUDGING, judged())
-    return Judged(report=report, neighbours_png=sheet, panel=panel, judge=opened)
-
-
-def _summary(version: ModelCard, judged: Judged | None) -> dict[str, Json]:
+def _summary(version: ModelCard, report: PanelReport | None) -> dict[str, Json]:
     """What the job's result says of the version."""
     return {
         "model": version.name,
         "version": version.version,
         "files": [*version.files],
-        "verdict": None if judged is None else judged.panel.verdict,
-        "score": None if judged is None else round(judged.panel.score, 1),
+        "verdict": None if report is None else report.verdict,
+        "score": None if report is None else round(report.score, 1),
     }
 
 
 def _promote(
-    registry: Registry, version: ModelCard, job: TrainJob | NasJob, judged: Judged | None
+    registry: Registry,
+    version: ModelCard,
+    job: TrainJob | NasJob,
+    judge: PanelJudge | None,
+    report: PanelReport | None,
 ) -> dict[str, Json]:
     """Point the job's alias at the version unless the gate refuses it; says which."""
     if job.promote is None:
         return {"alias": None, "promoted": False, "promotion_refused": None}
-    judge, report = (None, None) if judged is None else (judged.judge, judged.panel)
     reason = None
     if not job.promote_force:
         reason = run(refusal(registry, version, job.promote, judge, report))

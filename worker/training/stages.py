@@ -1,8 +1,8 @@
 """Stages of the train and nas jobs, and how much of `max_seconds` each may take."""
 
-from models.evaluation.evaluation import EvaluationSet, evaluation_seconds
-from models.evaluation.panel_report import judging_seconds
-from models.networks.gan import Generator
+from models.data.datasets import Dataset
+from models.evaluation.panel import Panel
+from models.evaluation.panel_report import expected_seconds
 from models.search.time_budget import PROBE_S, PROBE_SHARE
 from worker.attempt.progress_reporter import Reportable
 from worker.attempt.stage_plan import StagePlan
@@ -13,30 +13,35 @@ from worker.storage import Storage
 Stages = dict[str, float | None]  # seconds by name, in order; see `StagePlan`
 
 LOADING, FITTING, LOOKING = "loading data", "fitting the CNN", "looking at the photos"
-TRAINING, EVALUATING, JUDGING, REGISTERING = "training", "evaluating", "judging", "registering"
+TRAINING, REGISTERING = "training", "registering"
+OPENING, EVALUATING = "preparing the judges", "evaluating"
 FOR_SEARCH = " of the search"  # ends the names of the stages that prepare a search's own photos
 MEASURING, SEARCHING, RETRAINING = "measuring the speed", "searching", "retraining"
 GENERATING = "generating"
 
-LOADING_S, LOOKING_S = 1e-3, 1e-3  # for each photo; both are measured while they run
+LOADING_S = 1e-3  # for each photo; measured while it runs
+LOOKING_S = 5.0
 GENERATING_S = 0.05  # for each image
-FITTING_SHARE = 0.1  # of the time, at most
-EVALUATING_SHARE = 0.1  # of the time, at most, unless the stages before it end early
-JUDGING_SHARE = 0.15  # the same
+FITTING_SHARE = 0.1  # of the time, at most; the CNN of grey photos
+OPENING_SHARE = 0.12  # of the time, at most, unless the stages before it end early
+EVALUATING_SHARE = 0.08  # the same
 REGISTERING_S, REGISTERING_SHARE = 4.0, 0.25  # the smaller one
 
 
-def open_plan(storage: Storage, attempt: Reportable, photos: int) -> StagePlan:
+def open_plan(storage: Storage, attempt: Reportable, photos: int, *, grey: bool) -> StagePlan:
     """The plan of a train or nas job on so many photos, whose earlier attempts have spent time."""
     job = attempt.record.request
     assert not isinstance(job, GenerateJob)
-    training = {TRAINING: None} if isinstance(job, TrainJob) else _searching(job, photos)
+    opening: Stages = {OPENING: OPENING_SHARE * job.max_seconds}
+    if isinstance(job, TrainJob):
+        training: Stages = {TRAINING: None, **opening}
+    else:
+        training = {**_searching(job, grey=grey), **opening, RETRAINING: None}
     stages: Stages = {
         LOADING: LOADING_S * photos,
-        **_preparing(job, photos),
+        **_preparing(job, grey=grey),
         **training,
         EVALUATING: EVALUATING_SHARE * job.max_seconds,
-        JUDGING: JUDGING_SHARE * job.max_seconds,
         REGISTERING: min(REGISTERING_S, REGISTERING_SHARE * job.max_seconds),
     }
     if isinstance(job, NasJob) and job.generate is not None:
@@ -44,22 +49,24 @@ def open_plan(storage: Storage, attempt: Reportable, photos: int) -> StagePlan:
     return StagePlan(stages, job.max_seconds, seconds_spent(storage, attempt.record))
 
 
-def _preparing(job: TrainJob | NasJob, photos: int, purpose: str = "") -> Stages:
-    return {
-        FITTING + purpose: FITTING_SHARE * job.max_seconds,
-        LOOKING + purpose: LOOKING_S * photos,
-    }
+def _preparing(job: TrainJob | NasJob, purpose: str = "", *, grey: bool) -> Stages:
+    fitting: Stages = {FITTING + purpose: FITTING_SHARE * job.max_seconds} if grey else {}
+    return {**fitting, LOOKING + purpose: LOOKING_S}
 
 
-def _searching(job: NasJob, photos: int) -> Stages:
+def _searching(job: NasJob, *, grey: bool) -> Stages:
     measuring = {MEASURING: min(PROBE_S, PROBE_SHARE * job.max_seconds)}
-    sharing = {SEARCHING: None, RETRAINING: None}
-    return {**_preparing(job, photos, FOR_SEARCH), **measuring, **sharing}
+    return {**_preparing(job, FOR_SEARCH, grey=grey), **measuring, SEARCHING: None}
 
 
-def allot_evaluation(plan: StagePlan, generator: Generator, photos: EvaluationSet | None) -> None:
-    """Set aside what judging such a generator takes on this machine, within its shares."""
-    evaluating = 0.0 if photos is None else evaluation_seconds(generator, photos)
-    judging = 0.0 if photos is None else judging_seconds(photos)
-    plan.allot(EVALUATING, min(evaluating, EVALUATING_SHARE * plan.budget_s))
-    plan.allot(JUDGING, min(judging, JUDGING_SHARE * plan.budget_s))
+def allot_evaluation(plan: StagePlan, panel: Panel, training: Dataset, held_out: Dataset) -> None:
+    """Set aside what judging a generator takes on this machine, within its shares."""
+    opening, judging = expected_seconds(panel, training, held_out)
+    plan.allot(OPENING, min(opening, OPENING_SHARE * plan.budget_s))
+    plan.allot(EVALUATING, min(judging, EVALUATING_SHARE * plan.budget_s))
+
+
+def allot_no_evaluation(plan: StagePlan) -> None:
+    """Set nothing aside: there are too few photos to judge by."""
+    plan.allot(OPENING, 0.0)
+    plan.allot(EVALUATING, 0.0)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from models.card import sample_sheet
 from models.checkpoint import load_state, save_state
 from models.data.datasets import Dataset
+from models.evaluation.panel_report import PanelJudge
 from models.training import training_log
 from models.training.state import TrainState, initial_state
 from models.training.train import Progress, train
@@ -26,7 +27,14 @@ from worker.training.architectures import architecture_of
 from worker.training.curves import draw, event_file
 from worker.training.evaluation_photos import Judge, load_photos, prepare
 from worker.training.registration import EVENTS, Trained, register
-from worker.training.stages import TRAINING, allot_evaluation, open_plan
+from worker.training.stages import (
+    EVALUATING,
+    OPENING,
+    TRAINING,
+    allot_evaluation,
+    allot_no_evaluation,
+    open_plan,
+)
 
 SHORTEST_S = 0.01  # of a training, however little time there is: one more step
 SHEETS = 20  # sample sheets and quick evaluations over a whole training, at most
@@ -45,10 +53,14 @@ def run_training(attempt: Attempt, jobs: JobQueue, stop_requested: Callable[[], 
     job = attempt.record.request
     assert isinstance(job, TrainJob)
     record = DatasetStore(storage).fetch(job.dataset)
-    plan = open_plan(storage, attempt, record.images)
+    plan = open_plan(storage, attempt, record.images, grey=record.grey)
     reporter = ProgressReporter(attempt, stop_requested, plan)
     dataset = load_photos(storage, reporter, record, job.resolution)
     training, judge = prepare(storage, reporter, record.id, dataset)
+    if judge is None:
+        allot_no_evaluation(plan)
+    else:
+        allot_evaluation(plan, judge.panel, training, judge.held_out)
     state = _resume_or_start(storage, attempt, record, len(training.labels))
     run = TrainingRun(attempt, reporter, state, tuple(record.categories), judge)
     try:
@@ -86,8 +98,6 @@ class TrainingRun:
 
     def train(self, dataset: Dataset, checkpoint_every_s: float) -> None:
         """Train to the end of the budget; reports, saves checkpoints, and stops on request."""
-        photos = None if self.judge is None else self.judge.photos
-        allot_evaluation(self.reporter.plan, self.state.ema, photos)
         self.reporter.begin(TRAINING, self.state.fraction, step=self.state.step)
         self._limit_time()
         sheets = int(self.state.fraction * SHEETS)
@@ -114,8 +124,14 @@ class TrainingRun:
         asked = self.attempt.record.request
         assert isinstance(asked, TrainJob)
         self.state.config = replace(self.state.config, max_seconds=float(asked.max_seconds))
-        trained = Trained(state=self.state, lines=self.metrics, dataset=record, judge=self.judge)
+        judge = None if self.judge is None else self._opened(self.judge)
+        trained = Trained(state=self.state, lines=self.metrics, dataset=record, judge=judge)
         self.attempt.succeed(register(self.attempt, self.reporter, trained).result)
+
+    def _opened(self, judge: Judge) -> PanelJudge:
+        plan = self.reporter.plan
+        seconds = plan.seconds_for(OPENING) + plan.seconds_for(EVALUATING)
+        return self.reporter.run(OPENING, judge.open(seconds))
 
     def checkpoint(self) -> None:
         """Save the state for a later attempt to resume from; skips a state that is not finite."""

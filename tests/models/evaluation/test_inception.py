@@ -12,13 +12,15 @@ from torch import nn
 
 from models.data.datasets import Dataset
 from models.evaluate import measure_by_inception
-from models.evaluation.evaluation import extract_features
+from models.evaluation.extractors import report_extractors
 from models.evaluation.inception import (
     Inception,
     InceptionError,
     inception_features,
     load_inception,
 )
+from models.evaluation.panel import Panel
+from models.evaluation.panel_report import open_judge
 from models.networks.classifier import Classifier, ClassifierConfig
 from models.networks.gan import GanConfig, Generator
 from models.progress import run
@@ -68,10 +70,10 @@ def test_a_model_and_the_floor_are_measured_by_it(weights: bytes) -> None:
         Dataset(images=part, labels=torch.arange(len(part)) % 2, categories=("a", "b"))
         for part in images.split(12)
     ]
-    extractor = Classifier(ClassifierConfig(resolution=28, categories=2, width=4)).eval()
-    photos = run(extract_features(extractor, *parts))
+    cnn = Classifier(ClassifierConfig(resolution=28, categories=2, width=4)).eval()
+    judge = run(open_judge(Panel(report_extractors(cnn)), *parts))
     generator = Generator(GanConfig(resolution=28, categories=2, generator_width=4)).eval()
-    found = measure_by_inception(weights, generator, photos)
+    found = measure_by_inception(weights, generator, judge)
     assert found.keys() == {"weights_sha256", "model", "floor"}
     model, floor = found["model"], found["floor"]
     assert isinstance(model, dict)

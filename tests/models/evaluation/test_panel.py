@@ -61,7 +61,9 @@ def test_a_report_names_its_judges_and_the_weakest_aspect(exam: Exam) -> None:
     ).eval()
     held_out = exam.reference.held_out
     photos = Dataset(images=held_out.images, labels=held_out.labels, categories=tuple("abcd"))
-    judge = PanelJudge(reference=exam.reference, scale=exam.scale, held_out=photos)
+    judge = PanelJudge(
+        reference=exam.reference, scale=exam.scale, held_out=photos, seconds_per_look=0.1
+    )
     report = run(judge.judge(generator))
     assert set(report.protocol["judges"]) == {"lite2", "u2netp"}  # type: ignore[arg-type] # a dict
     assert report.verdict.startswith("not good enough: ")

@@ -14,10 +14,9 @@ from optuna.storages import BaseStorage, InMemoryStorage
 
 import models.search.successive_halving
 from models.checkpoint import load_state
-from models.evaluation.evaluation import EvaluationSet
+from models.evaluation.evaluation_set import EvaluationSet
 from models.evaluation.generation import generate_matching
 from models.evaluation.metrics import kernel_distance
-from models.networks.classifier import features_of
 from models.networks.gan import Generator
 from models.search.search import (
     FIRST_SEED,
@@ -115,7 +114,7 @@ def test_a_training_made_longer_equals_one_that_never_stopped(photos: Evaluation
     for _ in train(whole, photos.training):
         pass
     images = generate_matching(whole.ema, photos.held_out, FIRST_SEED)
-    fake = features_of(photos.extractor, images)
+    fake = photos.extractor.see(images).features
     assert above.kid == kernel_distance(photos.features, fake).value
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.evaluation.evaluation import EvaluationSet
+from models.evaluation.evaluation_set import EvaluationSet
 from models.progress import run
 from models.search.search_space import Architecture
 from models.search.time_budget import (

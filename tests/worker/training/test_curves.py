@@ -23,7 +23,7 @@ LINES = [
 ] + [
     {
         **{"step": 60.0, "images": 1920.0, "seconds": 12.0, "time": 1030.0},
-        **{"kid_cnn": 3.5, "recall": 0.25},
+        **{"kid_lite1": 3.5, "recall": 0.25},
     }
 ]
 
@@ -56,7 +56,7 @@ def test_every_number_is_an_event_at_its_images_and_time() -> None:
     ]
     assert scalars == [
         *(("loss_generator", 1.0 + n, 320 * n, 1000.0 + 3 * n) for n in range(1, 6)),
-        ("kid_cnn", 3.5, 1920, 1030.0),
+        ("kid_lite1", 3.5, 1920, 1030.0),
         ("recall", 0.25, 1920, 1030.0),
     ]
     # TensorBoard counts relative times from the first record, which names the format.

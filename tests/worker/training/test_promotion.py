@@ -9,8 +9,9 @@ import torch
 from models.checkpoint import save_model
 from models.data.datasets import Dataset
 from models.data.split import split
-from models.evaluation.evaluation import extract_features
+from models.evaluation.extractors import report_extractors
 from models.evaluation.feature_extractor import fit_extractor
+from models.evaluation.panel import Panel
 from models.evaluation.panel_report import PanelJudge, PanelReport, open_judge
 from models.networks.gan import GanConfig, Generator
 from models.progress import run
@@ -35,8 +36,8 @@ def judge() -> PanelJudge:
     )
     training, held_out = split(dataset)
     assert held_out is not None
-    extractor = run(fit_extractor(training, len(held_out.labels)))
-    return run(open_judge(run(extract_features(extractor, training, held_out))))
+    cnn = run(fit_extractor(training, len(held_out.labels)))
+    return run(open_judge(Panel(report_extractors(cnn)), training, held_out))
 
 
 @pytest.fixture
