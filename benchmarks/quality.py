@@ -1,18 +1,18 @@
 """python -m benchmarks.quality: our recipe against DCGAN and ablations, at equal wall time.
 
 Every variant trains the same number of seconds with each seed, in turn, on the same photos. It is
-evaluated on held-out photos, in the features of a CNN fitted on the training part before any GAN
-ran. `dcgan` is the baseline: batch norm in both networks, real and fake batches apart,
-binary cross-entropy, Adam with beta1 0.5, as published, with the same conditioning and EMA as ours;
-its width and learning rate are the best of those in `TUNING`. Each other variant changes one
-ingredient of `ours`, or two that belong together. All schedules reach their last value at the end
-of the time. The floor is training photos in place of generated images.
+judged by the panel against held-out photos; grey images in the features of a CNN fitted on the
+training part before any GAN ran. `dcgan` is the baseline: batch norm in both networks, real and
+fake batches apart, binary cross-entropy, Adam with beta1 0.5, as published, with the same
+conditioning and EMA as ours; its width and learning rate are the best of those in `TUNING`. Each
+other variant changes one ingredient of `ours`, or two that belong together. All schedules reach
+their last value at the end of the time. The floor is training photos in place of generated images.
 
 `--images 500000 1000000` gives each variant a number of images in place of a time, to repeat
 trainings that were timed on another machine.
 
-`--side-by-side 2` trains two at a time, each in its own process on its own share of the cores:
-two processes slow each other down less than two threads of one small network do.
+`--side-by-side 2` trains two at a time, each in its own process on its own share of the cores: two
+processes slow each other down less than two threads of one small network do.
 """
 
 import argparse
@@ -22,27 +22,24 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from math import nan
 from multiprocessing.queues import SimpleQueue
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.measure import machine
 from benchmarks.photos import photo_parser, split_photos
-from models.checkpoint import load_classifier, save_classifier
 from models.data.datasets import Dataset
-from models.evaluation.evaluation import (
-    Evaluation,
-    EvaluationSet,
-    evaluate_images,
-    extract_features,
-    some_training_photos,
-)
-from models.evaluation.feature_extractor import digest, fit_extractor
+from models.evaluation.extractors import report_extractors
 from models.evaluation.generation import generate_matching
+from models.evaluation.panel import Panel
+from models.evaluation.panel_report import MOST_HELD_OUT_PHOTOS, PanelReport, open_judge
+from models.evaluation.scores import Measures
 from models.networks.gan import GanConfig
+from models.pretrain import judge_of_grey
 from models.progress import run
 from models.training.presets import preset_config, preset_recipe
 from models.training.state import TrainState, initial_state
@@ -109,7 +106,7 @@ DEFAULT = [name for name in VARIANTS if name not in TUNING]
 Places = SimpleQueue[list[int]]  # the cores that the pool's processes are pinned to
 PROBE_S = 5.0  # of training, to estimate how many images fit into the time
 here: dict[str, Any] = {}  # state of a process of the pool, kept between trainings
-FIELDS = ("fd_cnn", "fd_cnn_infinity", "precision", "recall", "coverage", "category_accuracy")
+SHOWN = ("kid", "fd", "precision", "recall", "coverage")  # by the panel's first network
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -118,12 +115,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.images and len(options.images) != len(options.variants):
         raise SystemExit("--images takes a number for each of --variants")
     training, held_out = split_photos(options)
-    extractor = run(fit_extractor(training, len(held_out.labels)))
-    photos = run(extract_features(extractor, training, held_out))
-    drawn = some_training_photos(photos)
-    show("floor", 0, evaluate_images(photos, drawn.images, drawn.labels))
+    cnn = judge_of_grey(None, training, len(held_out.labels))
+    judge = run(open_judge(Panel(report_extractors(cnn)), training, held_out))
+    judged, network = (
+        held_out.spaced(MOST_HELD_OUT_PHOTOS),
+        judge.reference.panel.extractors[0].name,
+    )
+    print(f"{'floor':<53} {numbers(judge.scale.floor, network)}", flush=True)
 
-    scores: dict[str, list[Evaluation]] = {name: [] for name in options.variants}
+    reports: dict[str, list[PanelReport]] = {name: [] for name in options.variants}
     # A fork would inherit torch's locks, but not the threads that release them.
     context = multiprocessing.get_context("spawn")
     places: Places = context.SimpleQueue()
@@ -132,24 +132,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with ProcessPoolExecutor(
         options.side_by_side,
         mp_context=context,
-        initializer=partial(_take_place, places, options, save_classifier(extractor)),
+        initializer=partial(_take_place, places, options),
     ) as pool:
         names = [name for _ in options.seeds for name in options.variants]
         seeds = [seed for seed in options.seeds for _ in options.variants]
-        found = pool.map(_score, names, seeds)
-        for name, seed, (images, score) in zip(names, seeds, found, strict=True):
-            scores[name].append(score)
-            show(f"{name}, seed {seed}", images, score)
+        found = pool.map(_images, names, seeds)
+        for name, seed, (shown, pixels) in zip(names, seeds, found, strict=True):
+            images = torch.from_numpy(pixels)[judged]
+            report = run(judge.judge_images(images))
+            reports[name].append(report)
+            print(
+                f"{name + f', seed {seed}':<36} {shown:>9,} images  score {report.score:5.1f}"
+                f"  {numbers(report.model, network)}",
+                flush=True,
+            )
     share = f"{options.side_by_side} side by side" if options.side_by_side > 1 else "one at a time"
     length = f"{options.images} images" if options.images else f"{options.seconds:.0f} s each"
-    times = f"{len(options.seeds)} seeds, {length}, {share}"
-    print(f"\nMedians of {times}; {machine()}")
-    print(f"{len(held_out.labels)} held-out photos; extractor {digest(extractor)[:8]}")
-    for name, runs in scores.items():
-        kid = median(score.kid_cnn.value for score in runs)
-        values = [median(_known(getattr(score, field)) for score in runs) for field in FIELDS]
-        numbers = "  ".join(f"{f} {v:.3f}" for f, v in zip(FIELDS, values, strict=True))
-        print(f"  {name:<28} kid_cnn {kid:.3f}  {numbers}")
+    print(f"\nMedians of {len(options.seeds)} seeds, {length}, {share}; {machine()}")
+    print(f"{len(judge.held_out.labels)} held-out photos; judges {judge.reference.panel.identity}")
+    for name, runs in reports.items():
+        middle = {key: median(run.model.get(key, 0.0) for run in runs) for key in runs[0].model}
+        score = median(run.score for run in runs)
+        print(f"  {name:<28} score {score:5.1f}  {numbers(middle, network)}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -169,20 +173,19 @@ def _shares(cores: list[int], count: int) -> list[list[int]]:
     return [cores[number::count] for number in range(count)]
 
 
-def _take_place(places: Places, options: argparse.Namespace, extractor: bytes) -> None:
+def _take_place(places: Places, options: argparse.Namespace) -> None:
     """Pin this process to its cores and load the photos; initialises the pool's processes."""
     cores = places.get()
     os.sched_setaffinity(0, cores)
     torch.set_num_threads(len(cores))
     here["options"] = options
-    here["photos"] = run(extract_features(load_classifier(extractor), *split_photos(options)))
+    here["photos"] = split_photos(options)
 
 
-def _score(name: str, seed: int) -> tuple[int, Evaluation]:
-    """Train one variant; returns the images it was shown and its EMA generator's evaluation."""
+def _images(name: str, seed: int) -> tuple[int, NDArray[np.uint8]]:
+    """Train one variant; returns how many images it was shown, and its EMA generator's images."""
     options: argparse.Namespace = here["options"]
-    photos: EvaluationSet = here["photos"]
-    variant, training, held_out = VARIANTS[name], photos.training, photos.held_out
+    variant, (training, held_out) = VARIANTS[name], here["photos"]
     if variant.unconditional:
         training, held_out = _without_categories(training), _without_categories(held_out)
     channels, categories = training.images.shape[1], len(training.categories)
@@ -192,8 +195,8 @@ def _score(name: str, seed: int) -> tuple[int, Evaluation]:
     gan = GanConfig(**vars(shape) | variant.gan)
     recipe = _bounded(gan, recipe, training, name)
     state = _trained(gan, recipe, training)
-    images = generate_matching(state.ema, held_out)
-    return state.images, evaluate_images(photos, images, photos.held_out.labels)
+    pixels: NDArray[np.uint8] = generate_matching(state.ema, held_out).numpy()
+    return state.images, pixels
 
 
 def _bounded(gan: GanConfig, recipe: TrainConfig, training: Dataset, name: str) -> TrainConfig:
@@ -218,19 +221,11 @@ def _without_categories(dataset: Dataset) -> Dataset:
     return replace(dataset, labels=torch.zeros_like(dataset.labels), categories=("any",))
 
 
-def show(name: str, images: int, score: Evaluation) -> None:
-    """Print one line of progress."""
-    kid, fd = score.kid_cnn, _known(score.fd_cnn)
-    print(
-        f"{name:<36} {images:>8} images  kid_cnn {kid.value:.3f} ({kid.low:.3f}-{kid.high:.3f})"
-        f"  fd_cnn {fd:.2f}  recall {score.recall:.3f}  coverage {score.coverage:.3f}",
-        flush=True,
-    )
-
-
-def _known(value: float | None) -> float:
-    """NaN for a distance that was not computed, as there are too few photos."""
-    return nan if value is None else value
+def numbers(measures: Measures, network: str) -> str:
+    """The shown measures in a network's features, as text."""
+    shown = {f"{stem}_{network}": measures[f"{stem}_{network}"] for stem in SHOWN}
+    shown["category_accuracy"] = measures["category_accuracy"]
+    return "  ".join(f"{name} {value:.3f}" for name, value in shown.items())
 
 
 if __name__ == "__main__":

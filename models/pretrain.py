@@ -132,7 +132,9 @@ def write(
     (output / "card.json").write_text(json.dumps(card, indent=2) + "\n")
 
 
-def judge_of_grey(file: Path | None, training: Dataset, judged: int) -> Classifier | None:
+def judge_of_grey(
+    file: Path | None, training: Dataset, judged: int, seed: int = 0
+) -> Classifier | None:
     """The CNN stored in `file`; if there is none yet, it is fitted and stored there.
 
     None for colour photos, which pretrained networks judge.
@@ -141,7 +143,7 @@ def judge_of_grey(file: Path | None, training: Dataset, judged: int) -> Classifi
         return None
     if file is not None and file.exists():
         return load_classifier(file.read_bytes())
-    network = run(fit_extractor(training, judged))
+    network = run(fit_extractor(training, judged, seed))
     if file is not None:
         _replace(file, save_classifier(network))
     return network

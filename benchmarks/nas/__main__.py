@@ -3,10 +3,10 @@
 Each repeat runs every strategy with its own seed and the same number of candidates and rungs, so
 for the same time, on a part of the training photos. Rungs are given in images shown to the default;
 other candidates train for the same time. The best candidate of each search and the default are then
-trained from the beginning on all training photos, with several seeds, and evaluated with photos and
-an extractor that no search has used. `random` is the control: the same rungs, random candidates.
-Limits are relative to the default's values on this machine, which are measured first; latencies are
-measured once more at the end.
+trained from the beginning on all training photos, with several seeds, and judged by the panel, with
+photos and networks that no search has used. `random` is the control: the same rungs, random
+candidates. Limits are relative to the default's values on this machine, which are measured first;
+latencies are measured once more at the end.
 """
 
 import argparse
@@ -21,13 +21,17 @@ from scipy.stats import t as student
 from benchmarks.measure import machine
 from benchmarks.photos import photo_parser, split_photos
 from models.data.split import SEARCHED, split
-from models.evaluation.evaluation import EvaluationSet, extract_features
-from models.evaluation.feature_extractor import fit_extractor
+from models.evaluation.evaluation_set import EvaluationSet, look_at_photos
+from models.evaluation.extractors import choice_extractor, report_extractors
+from models.evaluation.panel import Panel
+from models.evaluation.panel_report import open_judge
 from models.networks.gan import Generator
+from models.pretrain import judge_of_grey
 from models.progress import run
 from models.search.final_training import (
     FinalConfig,
     Finalist,
+    FinalPhotos,
     choose_finalists,
     default_trial,
     rank_finalists,
@@ -42,6 +46,7 @@ from models.training.presets import preset_config, preset_recipe
 STRATEGIES: tuple[Strategy, ...] = ("evolution", "tpe", "random")
 DEFAULT = "default"
 LISTED = 3  # of a search's best
+MOST_SEARCH_PHOTOS = 500  # that candidates are compared with
 LATENCIES = 5  # medians of single images, in turn
 
 
@@ -98,16 +103,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _photos(options: argparse.Namespace) -> tuple[EvaluationSet, EvaluationSet]:
-    """The evaluation set of the final trainings, and that of the search."""
+def _photos(options: argparse.Namespace) -> tuple[FinalPhotos, EvaluationSet]:
+    """What the final trainings are judged by, and the evaluation set of the search."""
     training, held_out = split_photos(options)
-    extractor = run(fit_extractor(training, len(held_out.labels)))
+    cnn = judge_of_grey(None, training, len(held_out.labels))
+    judge = run(open_judge(Panel(report_extractors(cnn)), training, held_out))
     part, compared = split(training, SEARCHED)
     assert compared is not None
-    own = run(fit_extractor(part, len(compared.labels), seed=1))
-    return run(extract_features(extractor, training, held_out)), run(
-        extract_features(own, part, compared)
-    )
+    own = judge_of_grey(None, part, len(compared.labels), seed=1)
+    searched = run(look_at_photos(choice_extractor(own), part, compared, MOST_SEARCH_PHOTOS))
+    return FinalPhotos(training, judge), searched
 
 
 def _goal(options: argparse.Namespace, start: Architecture) -> Goal:
@@ -144,7 +149,7 @@ def _search(
 def _finals(
     winners: dict[str, Trial],
     start: Architecture,
-    photos: EvaluationSet,
+    photos: FinalPhotos,
     options: argparse.Namespace,
     repeat: int,
 ) -> dict[str, Finalist]:
@@ -173,10 +178,10 @@ def _latencies(architectures: Sequence[Architecture]) -> list[list[float]]:
 def _show(name: str, repeat: int, finalist: Finalist, start: Architecture) -> None:
     architecture = build(finalist.trials[0].point, start)
     default, own = (median(times) for times in _latencies([start, architecture]))
-    kids = ", ".join(f"{trial.kid:.2f}" for trial in finalist.trials)
+    scores = ", ".join(f"{trial.score or 0.0:.1f}" for trial in finalist.trials)
     print(
-        f"{name}, repeat {repeat}: kid_cnn {finalist.kid:.2f} ({kids}); {own:.2f} ms, the default"
-        f" {default:.2f} ms\n  {describe_architecture(architecture)}",
+        f"{name}, repeat {repeat}: score {finalist.score:.1f} ({scores}), kid {finalist.kid:.3f};"
+        f" {own:.2f} ms, the default {default:.2f} ms\n  {describe_architecture(architecture)}",
         flush=True,
     )
 
@@ -187,15 +192,18 @@ def _summary(found: dict[str, list[Finalist]], options: argparse.Namespace) -> N
         f" with {options.final_seeds} seeds; {machine()}"
     )
     for name, finalists in found.items():
-        kids = [trial.kid for finalist in finalists for trial in finalist.trials]
+        scores = [trial.score or 0.0 for finalist in finalists for trial in finalist.trials]
         ratios = [
             own.kid / default.kid for own, default in zip(finalists, found[DEFAULT], strict=True)
         ]
-        print(f"  {name:<10} kid_cnn {_interval(kids)}, of the default's {_interval(ratios)}")
+        print(
+            f"  {name:<10} score {_interval(scores)}; its KID is the default's times"
+            f" {_interval(ratios)}"
+        )
     for name, finalists in found.items():
         if "random" in found:
             pairs = zip(finalists, found["random"], strict=True)
-            better = sum(own.kid < control.kid for own, control in pairs)
+            better = sum(own.score > control.score for own, control in pairs)
             print(f"  {name:<10} better than random in {better} of {len(finalists)} repeats")
 
 

@@ -22,8 +22,9 @@ from optuna.storages import JournalStorage
 
 from benchmarks.measure import machine
 from benchmarks.photos import photo_parser, split_photos
-from models.evaluation.evaluation import EvaluationSet, extract_features
-from models.evaluation.feature_extractor import fit_extractor
+from models.evaluation.evaluation_set import EvaluationSet, look_at_photos
+from models.evaluation.extractors import choice_extractor
+from models.pretrain import judge_of_grey
 from models.progress import run
 from models.search.search import SearchConfig, search
 from models.search.search_space import Architecture
@@ -138,8 +139,8 @@ def _take_part(place: Place, core: int, ready: "multiprocessing.synchronize.Barr
 
 def _photos(options: argparse.Namespace) -> EvaluationSet:
     training, held_out = split_photos(options)
-    extractor = run(fit_extractor(training, len(held_out.labels)))
-    return run(extract_features(extractor, training, held_out))
+    cnn = judge_of_grey(None, training, len(held_out.labels))
+    return run(look_at_photos(choice_extractor(cnn), training, held_out))
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def test_a_model_and_the_floor_are_measured_by_it(weights: bytes) -> None:
         for part in images.split(12)
     ]
     cnn = Classifier(ClassifierConfig(resolution=28, categories=2, width=4)).eval()
-    judge = run(open_judge(Panel(report_extractors(cnn)), *parts))
+    judge = run(open_judge(Panel(report_extractors(cnn)), parts[0], parts[1]))
     generator = Generator(GanConfig(resolution=28, categories=2, generator_width=4)).eval()
     found = measure_by_inception(weights, generator, judge)
     assert found.keys() == {"weights_sha256", "model", "floor"}

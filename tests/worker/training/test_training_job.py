@@ -164,7 +164,7 @@ def test_a_step_may_take_longer_than_a_lease_but_not_for_ever(
     jobs: JobQueue, tiny_job: TrainJob, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that a step takes some seconds
-    slow = {"preset": "best", "resolution": 64, "batch_size": 40, "max_images": 4000}
+    slow = {"preset": "best", "resolution": 128, "batch_size": 40, "max_images": 4000}
     monkeypatch.setenv("VITRINE_LEASE_S", "3")
     monkeypatch.setenv("VITRINE_MAX_ATTEMPTS", "1")
     worker = start_worker()
