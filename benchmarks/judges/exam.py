@@ -68,7 +68,9 @@ def prepare(panel_of: Callable[[Dataset], Panel], training: Dataset, held_out: D
     if others is None:
         raise ValueError("the archive has too few photos for an exam")
     panel = panel_of(fitted)
-    reference = run(build_reference(panel, fitted, held_out))
+    seen = run(panel.look(fitted.images, fitted.labels))
+    compared = run(panel.look(held_out.images, held_out.labels))
+    reference = build_reference(panel, seen, compared, len(fitted.categories))
     photos = run(panel.look(*_matching(others, held_out.labels)))
     return Exam(reference=reference, scale=run(build_scale(reference)), photos=photos)
 

@@ -15,7 +15,6 @@ from statistics import mean
 import torch
 from torch import Tensor
 
-from models.data.datasets import Dataset
 from models.evaluation.color_distance import color_distance
 from models.evaluation.extractors import Extractor, See, see_all
 from models.evaluation.linear_probe import LinearProbe, fit_probe
@@ -165,19 +164,11 @@ class Scale:
         return score(measures, self.floor, self.noise)
 
 
-def build_reference(
-    panel: Panel, training: Dataset, held_out: Dataset, see: See = see_all
-) -> Steps[Reference]:
-    """Look at all photos and fit the probe."""
-    seen = yield from scaled(panel.look(training.images, training.labels, see), 0.0, 0.85)
-    judged = yield from scaled(panel.look(held_out.images, held_out.labels, see), 0.85, 0.95)
-    features = seen.features[panel.extractors[0].name]
-    return Reference(
-        panel=panel,
-        training=seen,
-        held_out=judged,
-        probe=fit_probe(features, seen.labels, len(training.categories)),
-    )
+def build_reference(panel: Panel, training: View, held_out: View, categories: int) -> Reference:
+    """Fit the probe on the training photos."""
+    features = training.features[panel.extractors[0].name]
+    probe = fit_probe(features, training.labels, categories)
+    return Reference(panel=panel, training=training, held_out=held_out, probe=probe)
 
 
 def build_scale(reference: Reference) -> Steps[Scale]:

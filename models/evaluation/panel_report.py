@@ -134,13 +134,23 @@ def open_judge(
     `seconds` are for this and for so many judgements. `see` may remember the photos.
     """
     each = seconds_per_look(panel, held_out)
-    affordable = LOOKING_SHARE * seconds / each / (1.5 + TRAINING_PARTS + judgements)
-    training = training.select(
-        training.spaced(_within(TRAINING_PARTS * affordable, MOST_TRAINING_PHOTOS))
-    )
-    held_out = held_out.select(held_out.spaced(_within(affordable, MOST_HELD_OUT_PHOTOS)))
-    reference = yield from scaled(build_reference(panel, training, held_out, see), 0.0, 0.8)
-    scale = yield from scaled(build_scale(reference), 0.8)
+    parts = 1.5 + TRAINING_PARTS + judgements  # the noise is half a part
+
+    def affordable() -> float:
+        return LOOKING_SHARE * seconds / each / parts
+
+    held_out = held_out.select(held_out.spaced(_within(affordable(), MOST_HELD_OUT_PHOTOS)))
+    began = time.monotonic()
+    compared = yield from scaled(panel.look(held_out.images, held_out.labels, see), 0.0, 0.2)
+    # A probe of a few images tells little on a busy machine.
+    each = max(each, (time.monotonic() - began) / len(held_out.labels))
+    kept = held_out.spaced(_within(affordable(), MOST_HELD_OUT_PHOTOS))
+    held_out, compared = held_out.select(kept), compared.select(kept)
+    most = _within(TRAINING_PARTS * affordable(), MOST_TRAINING_PHOTOS)
+    training = training.select(training.spaced(most))
+    seen = yield from scaled(panel.look(training.images, training.labels, see), 0.2, 0.8)
+    reference = build_reference(panel, seen, compared, len(training.categories))
+    scale = yield from scaled(build_scale(reference), 0.85)
     return PanelJudge(reference=reference, scale=scale, held_out=held_out, seconds_per_look=each)
 
 

@@ -37,8 +37,8 @@ def exam() -> Exam:
     photos = sample_photos()
     parts = [photos.select(torch.arange(start, 63, 3)) for start in range(3)]
     panel = Panel(report_extractors())
-    reference = run(build_reference(panel, parts[0], parts[1]))
-    examined = run(panel.look(parts[2].images, parts[2].labels))
+    seen, compared, examined = (run(panel.look(part.images, part.labels)) for part in parts)
+    reference = build_reference(panel, seen, compared, len(photos.categories))
     return Exam(reference=reference, scale=run(build_scale(reference)), photos=examined)
 
 
