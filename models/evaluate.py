@@ -2,7 +2,7 @@
 
     python -m models.evaluate --model model.safetensors --train train.zip --test test.zip
 
-The judges are those of a model's card; see `models.evaluation.panel`. The CNN that judges grey
+`--card card.json` puts the report into a model card, in place of the one that it has. The judges are those of a model's card; see `models.evaluation.panel`. The CNN that judges grey
 images is fitted here, on the training photos alone.
 `--inception` adds the FID in InceptionV3's features, with weights from a local file; see
 `models.evaluation.inception`.
@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, required=True, help="model.safetensors")
     parser.add_argument("--train", type=Path, required=True, help="zip it was trained on")
     parser.add_argument("--test", type=Path, required=True, help="zip it has never seen")
+    parser.add_argument("--card", type=Path, help="model card that takes the report")
     parser.add_argument("--inception", type=Path, help="InceptionV3's weights, for the FID as well")
     parser.add_argument("--neighbours", type=Path, help="where to write the neighbour sheet, PNG")
     options = parser.parse_args(arguments)
@@ -58,6 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     if options.neighbours is not None:
         options.neighbours.write_bytes(sheet)
+    if options.card is not None:
+        card = json.loads(options.card.read_text())
+        card["metrics"]["evaluation"] = report
+        options.card.write_text(json.dumps(card, indent=2) + "\n")
     sys.stdout.write(json.dumps(report, indent=2) + "\n")
 
 

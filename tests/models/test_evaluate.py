@@ -20,11 +20,14 @@ def test_the_command_prints_the_model_beside_the_floor(
         (tmp_path / f"{name}.zip").write_bytes(zipped(left_and_right(seed)).getvalue())
     config = GanConfig(resolution=28, categories=2, z_dim=8, generator_width=4)
     (tmp_path / "model").write_bytes(save_model(Generator(config).eval(), ("left", "right")))
-    paths = {name: str(tmp_path / name) for name in ("model", "train.zip", "test.zip")}
+    paths = {name: str(tmp_path / name) for name in ("model", "train.zip", "test.zip", "card")}
+    card = {"metrics": {"images_per_second": 5, "evaluation": {"protocol": {"extractor": "cnn"}}}}
+    (tmp_path / "card").write_text(json.dumps(card))
     main(
         [
             *("--model", paths["model"], "--train", paths["train.zip"]),
             *("--test", paths["test.zip"], "--neighbours", str(tmp_path / "sheet.png")),
+            *("--card", paths["card"]),
         ]
     )
 
@@ -35,6 +38,8 @@ def test_the_command_prints_the_model_beside_the_floor(
     assert said["floor"]["kid_cnn"] < said["intervals"]["kid_cnn"][0]
     assert said["verdict"].startswith("not good enough")
     assert 0.3 < said["memorisation"]["cnn"]["authenticity_held_out"] < 0.7
+    rewritten = json.loads((tmp_path / "card").read_text())
+    assert rewritten == {"metrics": {"images_per_second": 5, "evaluation": said}}
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.height > 1000
 

@@ -76,4 +76,4 @@ def test_the_panel_agrees_with_a_person() -> None:
     overall = agreements(read_pairs(PAIRS))[0]
     assert overall.name == "overall"
     assert overall.pairs >= 40
-    assert overall.agreed >= 36
+    assert overall.agreed >= 0.9 * overall.pairs

@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.evaluation.scores import score
+from models.evaluation.scores import USABLE, score
 
 FLOOR = {
     "fd_a": 9.0, "kid_a": 0.0, "precision_a": 0.8, "density_a": 0.9,
@@ -25,7 +25,7 @@ def test_photos_score_100_and_noise_almost_nothing() -> None:
     assert photos.score == pytest.approx(100)
     assert set(photos.aspects.values()) == {100}
     assert photos.verdict == "good"
-    assert noise.score == pytest.approx(1)
+    assert noise.score == pytest.approx(0)
     assert noise.verdict.startswith("not good enough: ")
 
 
@@ -44,8 +44,23 @@ def test_one_failed_aspect_is_not_made_up_for() -> None:
     collapsed = FLOOR | {"recall_a": 0.0, "coverage_a": 0.02, "diversity_a": 0.05}
     found = score(collapsed, FLOOR, NOISE)
     assert found.aspects["variety"] < 5
-    assert found.score < 60
+    assert found.score < USABLE
     assert "vary less than the photos" in found.verdict
+
+
+@pytest.mark.parametrize(
+    "failed",
+    [("precision_a", "density_a", "fd_a", "kid_a"), ("swd",), ("category_accuracy", "cas")],
+)
+def test_a_model_that_fails_in_one_aspect_is_not_usable(failed: tuple[str, ...]) -> None:
+    found = score(FLOOR | {name: NOISE[name] for name in failed}, FLOOR, NOISE)
+    assert 50 < found.score < USABLE
+    assert found.verdict.startswith("not good enough: ")
+
+
+def test_failures_of_different_depth_hardly_differ() -> None:
+    deep, less = ({**NOISE, "category_accuracy": x, "cas": x} for x in (0.1, 0.2))
+    assert score(less, FLOOR, NOISE).score - score(deep, FLOOR, NOISE).score < 2
 
 
 def test_the_verdict_names_the_weakest_aspect() -> None:
