@@ -2,10 +2,10 @@
 
     python -m models.evaluate --model model.safetensors --train train.zip --test test.zip
 
-`--card card.json` puts the report into a model card, in place of the one that it has. The judges are those of a model's card; see `models.evaluation.panel`. The CNN that judges grey
-images is fitted here, on the training photos alone.
-`--inception` adds the FID in InceptionV3's features, with weights from a local file; see
-`models.evaluation.inception`.
+The judges are those of a model's card; see `models.evaluation.panel`. The CNN that judges grey
+images is fitted here, on the training photos alone. `--card card.json` puts the report into a model
+card, in place of the one that it has. `--inception` adds the FID in InceptionV3's features, with
+weights from a local file; see `models.evaluation.inception`.
 """
 
 import argparse
