@@ -66,6 +66,9 @@ def describe_model(
         "enhance": True,
         "attributes": [],
         "background": False,
+        # True with a classifier: `models.classification.photo_classifier.describe_in_card`.
+        "classify": False,
+        "min_category_probability": False,
     }
     return {
         "categories": list(categories),

@@ -56,7 +56,7 @@ def save_model(generator: Generator, categories: tuple[str, ...]) -> bytes:
     header: dict[str, object] = {"config": asdict(generator.config), "categories": categories}
     tensors = _tensors(generator)
     rounded = {name: t.half() if t.dim() > 1 else t for name, t in tensors.items()}
-    return _save(rounded, MODEL_FORMAT, header)
+    return pack(rounded, MODEL_FORMAT, header)
 
 
 def load_model(data: bytes, device: torch.device | None = None) -> Model:
@@ -65,7 +65,7 @@ def load_model(data: bytes, device: torch.device | None = None) -> Model:
     Raises:
         CheckpointError: the bytes are not a valid model checkpoint.
     """
-    tensors, header = _load(data, MODEL_FORMAT)
+    tensors, header = unpack(data, MODEL_FORMAT)
     generator = Generator(_build(GanConfig, header["config"]))
     _fill(generator, tensors)
     categories = header["categories"]
@@ -77,7 +77,7 @@ def load_model(data: bytes, device: torch.device | None = None) -> Model:
 
 def save_classifier(network: Classifier) -> bytes:
     """Serialise the CNN of a data set."""
-    return _save(_tensors(network), CLASSIFIER_FORMAT, {"config": asdict(network.config)})
+    return pack(_tensors(network), CLASSIFIER_FORMAT, {"config": asdict(network.config)})
 
 
 def load_classifier(data: bytes, device: torch.device | None = None) -> Classifier:
@@ -86,7 +86,7 @@ def load_classifier(data: bytes, device: torch.device | None = None) -> Classifi
     Raises:
         CheckpointError: the bytes are not a valid classifier checkpoint.
     """
-    tensors, header = _load(data, CLASSIFIER_FORMAT)
+    tensors, header = unpack(data, CLASSIFIER_FORMAT)
     network = Classifier(_build(ClassifierConfig, header["config"]))
     _fill(network, tensors)
     return network.eval().to(device or best_device())
@@ -104,7 +104,7 @@ def save_state(state: TrainState) -> bytes:
         "train": asdict(state.config),
         "counters": {name: getattr(state, name) for name in COUNTERS},
     }
-    return _save(tensors, STATE_FORMAT, header)
+    return pack(tensors, STATE_FORMAT, header)
 
 
 def load_state(data: bytes, device: torch.device | None = None) -> TrainState:
@@ -113,7 +113,7 @@ def load_state(data: bytes, device: torch.device | None = None) -> TrainState:
     Raises:
         CheckpointError: the bytes are not a valid training state.
     """
-    tensors, header = _load(data, STATE_FORMAT)
+    tensors, header = unpack(data, STATE_FORMAT)
     state = TrainState(
         _build(GanConfig, header["gan"]), _train_config(header["train"]), device or best_device()
     )
@@ -202,14 +202,19 @@ def _object(value: object) -> dict[str, Any]:
     return value
 
 
-def _save(tensors: dict[str, Tensor], kind: str, header: dict[str, object]) -> bytes:
+def pack(tensors: dict[str, Tensor], kind: str, header: dict[str, object]) -> bytes:
+    """A safetensors file of this kind; equal contents give equal bytes."""
     # One metadata entry: safetensors writes several in random order, and equal states must give
     # equal bytes.
     return save(tensors, metadata={"vitrine": json.dumps({"format": kind, **header})})
 
 
-def _load(data: bytes, kind: str) -> tuple[dict[str, Tensor], dict[str, object]]:
-    """Tensors and our header; checks the header's size and the dtypes before parsing tensors."""
+def unpack(data: bytes, kind: str) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """Tensors and our header; checks the header's size and the dtypes before parsing tensors.
+
+    Raises:
+        CheckpointError: the bytes are not a file of this kind.
+    """
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > min(MAX_HEADER_BYTES, len(data) - 8):
         raise CheckpointError("not a safetensors file, or its header is too long")

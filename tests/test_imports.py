@@ -20,7 +20,8 @@ FORBIDDEN = {
 ROOMS = {
     "models": [
         *("progress", "imaging", "data", "networks", "inference", "training", "evaluation"),
-        *("checkpoint", "card", "search", "idx", "pretrain", "evaluate", "backbones"),
+        *("checkpoint", "classification", "card", "search"),
+        *("idx", "pretrain", "evaluate", "backbones"),
     ],
     "worker": [
         *(

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from models.data.datasets import Dataset
 
@@ -44,16 +45,24 @@ def split(dataset: Dataset, holdout: Holdout = REPORTED) -> tuple[Dataset, Datas
 
     The second is None where it would lack a category or be too small for an evaluation.
     """
+    chosen = held_out_photos(dataset, holdout)
+    if not chosen.any():
+        return dataset, None
+    return dataset.select(~chosen), dataset.select(chosen)
+
+
+def held_out_photos(dataset: Dataset, holdout: Holdout = REPORTED) -> Tensor:
+    """Which photos `split` holds out, bool (N,); none where they would be too few."""
     groups = [
         torch.nonzero(dataset.labels == label).flatten().tolist()
         for label in range(len(dataset.categories))
     ]
     sizes = held_out_sizes([len(group) for group in groups], holdout)
-    if not any(sizes):
-        return dataset, None
-    pixels = dataset.images.numpy()
     chosen = torch.zeros(len(dataset.labels), dtype=torch.bool)
+    if not any(sizes):
+        return chosen
+    pixels = dataset.images.numpy()
     for group, size in zip(groups, sizes, strict=True):
         digests = {index: hashlib.sha256(pixels[index].tobytes()).digest() for index in group}
         chosen[sorted(group, key=digests.__getitem__)[:size]] = True
-    return dataset.select(~chosen), dataset.select(chosen)
+    return chosen

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.progress import Steps, run, scaled
+
 PENALTIES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # weights of half the squared norm, tried in turn
 FOLDS = 4  # of the cross-validation that chooses the penalty and the temperature
 MOST_ITERATIONS = 60  # of L-BFGS
@@ -55,25 +57,67 @@ def fit_probe(
 
     With a given penalty there is no cross-validation, and the temperature is 1.
     """
-    random = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(labels), generator=random)[:MOST_IMAGES]
-    features, labels = features[order].float(), labels[order]
-    mean, deviation = features.mean(0), features.std(0, correction=0).clamp(min=1e-6)
-    x = (features - mean) / deviation
-    temperature = 1.0
     if penalty is None:
-        penalty, temperature = _cross_validated(x, labels, categories)
+        return run(fit_probe_steps(features, labels, categories, seed=seed))
+    order = _drawn(len(labels), seed)
+    mean, deviation, x = _standardised(features[order].float())
+    weight, bias = _fit(x, labels[order], categories, penalty)
+    return LinearProbe(mean, deviation, weight, bias, 1.0, penalty)
+
+
+def fit_probe_steps(
+    features: Tensor,
+    labels: Tensor,
+    categories: int,
+    *,
+    photos: Tensor | None = None,
+    seed: int = 0,
+) -> Steps[LinearProbe]:
+    """`fit_probe` with cross-validation, which yields after each fit.
+
+    `photos` (N,) tells which photo an image shows: images of one photo are left out together, so
+    that a probe is never validated on what it has seen.
+    """
+    order = _drawn(len(labels), seed)
+    shown = torch.arange(len(labels)) if photos is None else photos
+    folds = _fold_of(shown[order])
+    mean, deviation, x = _standardised(features[order].float())
+    labels = labels[order]
+    validating = _cross_validated(x, labels, categories, folds)
+    penalty, temperature = yield from scaled(validating, 0.0, 0.9)
     weight, bias = _fit(x, labels, categories, penalty)
     return LinearProbe(mean, deviation, weight, bias, temperature, penalty)
 
 
-def _cross_validated(x: Tensor, labels: Tensor, categories: int) -> tuple[float, float]:
+def _drawn(count: int, seed: int) -> Tensor:
+    """Indices of at most MOST_IMAGES images, in random order."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:MOST_IMAGES]
+
+
+def _standardised(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, deviation, and the features of mean 0 and deviation 1."""
+    mean, deviation = features.mean(0), features.std(0, correction=0).clamp(min=1e-6)
+    return mean, deviation, (features - mean) / deviation
+
+
+def _fold_of(photos: Tensor) -> Tensor:
+    """The fold (N,) of each image, the same for all images of a photo."""
+    found, places = photos.unique(return_inverse=True)
+    first = torch.full((len(found),), len(photos)).scatter_reduce(
+        0, places, torch.arange(len(photos)), "amin"
+    )
+    return first.argsort().argsort()[places] % min(FOLDS, len(found))
+
+
+def _cross_validated(
+    x: Tensor, labels: Tensor, categories: int, folds: Tensor
+) -> Steps[tuple[float, float]]:
     """The penalty of the lowest cross-entropy on images left out, and its best temperature."""
-    folds = torch.arange(len(labels)) % min(FOLDS, len(labels))
     best = (float("inf"), PENALTIES[-1], 1.0)
-    for penalty in PENALTIES:
+    for index, penalty in enumerate(PENALTIES):
         logits = torch.zeros(len(labels), categories)
         for fold in folds.unique():
+            yield (index + float(fold) / FOLDS) / len(PENALTIES)
             out = folds == fold
             weight, bias = _fit(x[~out], labels[~out], categories, penalty)
             logits[out] = x[out] @ weight + bias

@@ -37,11 +37,12 @@ from models.networks.u2net import U2NetP, pooled
 
 LiteName = Literal["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"]
 BackboneName = LiteName | Literal["u2net-p"]
-Output = Literal["features", "logits", "masks", "features_and_masks"]
+Output = Literal["features", "feature_maps", "logits", "masks", "features_and_masks"]
+LITE_OUTPUTS: tuple[Output, ...] = ("features", "feature_maps", "logits")
 OUTPUTS: dict[BackboneName, tuple[Output, ...]] = {
-    "efficientnet-lite0": ("features", "logits"),
-    "efficientnet-lite1": ("features", "logits"),
-    "efficientnet-lite2": ("features", "logits"),
+    "efficientnet-lite0": LITE_OUTPUTS,
+    "efficientnet-lite1": LITE_OUTPUTS,
+    "efficientnet-lite2": LITE_OUTPUTS,
     "u2net-p": ("features", "masks", "features_and_masks"),
 }
 
@@ -123,8 +124,9 @@ def open_backbone(
 class Backbone:
     """One output of a backbone: by ONNX Runtime on a CPU, by torch elsewhere; thread-safe.
 
-    `features` are (N, 1280), or (N, 384) of U2-Net-p's encoder; `logits` (N, 1000), of the
-    EfficientNet-Lites, and `masks` (N, 1, R, R) in [0, 1], of U2-Net-p. All are float32.
+    `features` are (N, 1280), or (N, 384) of U2-Net-p's encoder. Of the EfficientNet-Lites,
+    `feature_maps` are (N, 1280, H, W), whose means over H and W are the features, and `logits`
+    (N, 1000). Of U2-Net-p, `masks` are (N, 1, R, R) in [0, 1]. All are float32.
     """
 
     def __init__(
@@ -198,6 +200,9 @@ class _FromPixels(nn.Module):
         images = to_float(pixels.permute(0, 3, 1, 2))
         if self.output == "features":
             return (self.network.features(images),)
+        if self.output == "feature_maps":
+            assert isinstance(self.network, EfficientNetLite)
+            return (self.network.feature_maps(images),)
         if self.output == "features_and_masks":
             assert isinstance(self.network, U2NetP)
             stages = self.network.encode(images)

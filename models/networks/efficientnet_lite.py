@@ -136,8 +136,11 @@ class EfficientNetLite(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """What the classifier sees: (N, 1280), not negative."""
-        maps = F.relu6(self.head(self.taps(images)[-1]))
-        return maps.mean((2, 3))
+        return self.feature_maps(images).mean((2, 3))
+
+    def feature_maps(self, images: Tensor) -> Tensor:
+        """The features before they are pooled: (N, 1280, R / 32, R / 32)."""
+        return F.relu6(self.head(self.taps(images)[-1]))
 
     def taps(self, images: Tensor) -> list[Tensor]:
         """Feature maps (N, F, H, W) of sides R / 4, / 8, / 16 and / 32, for a discriminator."""

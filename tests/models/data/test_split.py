@@ -3,7 +3,7 @@
 import torch
 
 from models.data.datasets import Dataset
-from models.data.split import REPORTED, split
+from models.data.split import REPORTED, held_out_photos, split
 
 
 def pixels_of(dataset: Dataset) -> set[bytes]:
@@ -59,3 +59,12 @@ def test_a_large_data_set_holds_out_no_more_than_is_judged() -> None:
     held_out = held_out_of(random_dataset(80_000, 40_000))
     assert len(held_out.labels) == REPORTED.most
     assert torch.bincount(held_out.labels).tolist() == [6667, 3333]
+
+
+def test_which_photos_are_held_out_is_told_in_their_order() -> None:
+    dataset = random_dataset(100, 30)
+    chosen = held_out_photos(dataset)
+    _, held_out = split(dataset)
+    assert held_out is not None
+    assert torch.equal(dataset.images[chosen], held_out.images)
+    assert not held_out_photos(random_dataset(3, 3)).any()

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.evaluation.linear_probe import fit_probe
+from models.evaluation.linear_probe import fit_probe, fit_probe_steps
+from models.progress import run
 
 CATEGORIES = 4
 
@@ -51,3 +52,22 @@ def test_a_category_of_one_image_does_not_break_the_fit() -> None:
     labels[labels == 3] = 2
     labels[0] = 3
     assert fit_probe(features, labels, CATEGORIES).probabilities(features).isfinite().all()
+
+
+def test_two_images_of_one_photo_are_left_out_together() -> None:
+    random = torch.Generator().manual_seed(0)
+    # Features that tell nothing but which photo it is: what is known by heart looks certain.
+    features = torch.randn(60, 64, generator=random).repeat(2, 1)
+    labels = torch.randint(CATEGORIES, (60,), generator=random).repeat(2)
+    photos = torch.arange(60).repeat(2)
+    unaware = run(fit_probe_steps(features, labels, CATEGORIES))
+    aware = run(fit_probe_steps(features, labels, CATEGORIES, photos=photos))
+    others = torch.randn(200, 64, generator=random)
+    assert unaware.probabilities(others).max(1).values.mean() > 0.6
+    assert aware.probabilities(others).max(1).values.mean() < 0.45
+
+
+def test_a_fit_can_be_interrupted_between_its_parts() -> None:
+    shares = list(fit_probe_steps(*groups(200, 0, 0.5), CATEGORIES))
+    assert len(shares) == 20
+    assert shares == sorted(shares)

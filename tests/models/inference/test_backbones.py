@@ -160,3 +160,10 @@ def test_it_ships_with_card_licence_and_notice(name: BackboneName) -> None:
     assert name in notice
     for holder in card["copyright"].split("; "):
         assert holder in " ".join(notice.split())
+
+
+def test_the_means_of_feature_maps_are_the_features(photos: list[Pixels]) -> None:
+    maps = open_backbone("efficientnet-lite0", "feature_maps", torch.device("cpu"))(photos[:2])
+    assert maps.shape == (2, 1280, 7, 7)
+    features = open_backbone("efficientnet-lite0", device=torch.device("cpu"))(photos[:2])
+    torch.testing.assert_close(maps.mean((2, 3)), features, atol=1e-5, rtol=1e-5)
