@@ -1,4 +1,4 @@
-"""python -m worker.datasets.import_process: a fork server that imports each upload in a fork.
+"""python -m worker.datasets.import_process: a fork server that decodes each upload in a fork.
 
 Started only by `worker.datasets.importing`. This process preloads the image decoders but never runs
 them: its forks do. They start within milliseconds, and one that crashes does not affect the server.
@@ -14,12 +14,14 @@ import signal
 import socket
 import sys
 import traceback
+from dataclasses import asdict
 from typing import NamedTuple, NoReturn
 
 import numpy as np
 from PIL import Image
 
 from models.data.archive import ArchiveLimits, DatasetError
+from models.data.photos import ImageError, decode
 from models.data.upload_import import import_photos
 from worker.processes import die_with_parent
 
@@ -41,8 +43,27 @@ class Files(NamedTuple):
 
     source: int
     target: int
-    preview: int
+    preview: int  # of a zip; not used for a single photo
     answer: int
+
+
+class Task(NamedTuple):
+    """What to do with an upload: import a zip within limits, or decode a single photo."""
+
+    limits: ArchiveLimits | None = None  # of a zip
+    max_side: int | None = None  # px, to which a photo is shrunk
+
+    def to_json(self) -> bytes:
+        """As it is sent to the process."""
+        limits = None if self.limits is None else asdict(self.limits)
+        return json.dumps({"limits": limits, "max_side": self.max_side}).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "Task":
+        """The task that was sent."""
+        sent = json.loads(data)
+        limits = None if sent["limits"] is None else ArchiveLimits(**sent["limits"])
+        return cls(limits, sent["max_side"])
 
 
 def main(connection: socket.socket, parent: int, memory_bytes: int) -> None:
@@ -51,16 +72,14 @@ def main(connection: socket.socket, parent: int, memory_bytes: int) -> None:
     confine(memory_bytes)
     warm_up()
     while True:
-        limits, descriptors, _, _ = socket.recv_fds(
-            connection, MAX_REQUEST_BYTES, len(Files._fields)
-        )
-        if not limits:
+        task, descriptors, _, _ = socket.recv_fds(connection, MAX_REQUEST_BYTES, len(Files._fields))
+        if not task:
             return
         own = os.getpid()
         child = os.fork()
         if child == 0:
             die_with_parent(signal.SIGKILL, own)
-            run_fork(Files(*descriptors), limits)
+            run_fork(Files(*descriptors), task)
         connection.send(BEGUN)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -68,11 +87,11 @@ def main(connection: socket.socket, parent: int, memory_bytes: int) -> None:
         connection.send(str(os.waitstatus_to_exitcode(status)).encode())
 
 
-def run_fork(files: Files, limits: bytes) -> NoReturn:
+def run_fork(files: Files, task: bytes) -> NoReturn:
     """Import one upload and exit by `os._exit`: the interpreter's cleanup could hang in a fork."""
     status = FAILED
     try:
-        status = import_upload(files, limits)
+        status = import_upload(files, task)
     finally:
         if status == FAILED:
             traceback.print_exc()
@@ -97,10 +116,11 @@ def confine(memory_bytes: int) -> None:
         ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER | CLONE_NEWNET)
 
 
-def import_upload(files: Files, limits: bytes) -> int:
+def import_upload(files: Files, task: bytes) -> int:
     """Import one upload; returns the exit status."""
+    limits, max_side = Task.from_json(task)
     try:
-        return _import(files, ArchiveLimits(**json.loads(limits)))
+        return _decode(files, max_side) if limits is None else _import(files, limits)
     except MemoryError:
         return EXHAUSTED
     except OSError as error:
@@ -123,6 +143,23 @@ def _import(files: Files, limits: ArchiveLimits) -> int:
             return REFUSED
         preview.write(imported.preview_png)
         json.dump(imported.report.to_json(), answer)
+    return 0
+
+
+def _decode(files: Files, max_side: int | None) -> int:
+    """Write a photo's pixels, and answer their shape (H, W, C)."""
+    with (
+        open(files.source, "rb") as source,
+        open(files.target, "wb") as target,
+        open(files.answer, "w", encoding="utf-8") as answer,
+    ):
+        try:
+            image = decode(source, max_side=max_side)
+        except ImageError as error:
+            json.dump({"kind": error.kind}, answer)
+            return REFUSED
+        target.write(image.tobytes())
+        json.dump({"shape": [image.height, image.width, len(image.getbands())]}, answer)
     return 0
 
 

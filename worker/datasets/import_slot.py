@@ -1,6 +1,5 @@
 """A slot of the import pool: a child process that decodes one upload at a time."""
 
-import json
 import os
 import signal
 import socket
@@ -11,10 +10,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from models.data.archive import ArchiveLimits
-from worker.datasets.import_process import BEGUN, Files
+from worker.datasets.import_process import BEGUN, Files, Task
 
 PROGRAM = "worker.datasets.import_process"
 INHERITED = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
@@ -65,14 +63,14 @@ class ImportSlot:
         self._closed = False
         self._changing = threading.Lock()
 
-    def run(self, files: Files, limits: ArchiveLimits, abandoned: Abandoned) -> int | None:
+    def run(self, files: Files, task: Task, abandoned: Abandoned) -> int | None:
         """The exit status of the import, negative for a signal; None if the time limit was hit.
 
         Raises:
             ImportAbandoned: nobody waits for the import any more; its process is killed.
             TooManyImports: the service is shutting down.
         """
-        begun = self._begin(files, limits) or self._begin(files, limits)
+        begun = self._begin(files, task) or self._begin(files, task)
         status = b""
         try:
             if begun is not None:
@@ -102,11 +100,11 @@ class ImportSlot:
                 break
         return b""
 
-    def _begin(self, files: Files, limits: ArchiveLimits) -> socket.socket | None:
+    def _begin(self, files: Files, task: Task) -> socket.socket | None:
         """Send an import; the socket of its status, or None if the idle process had died."""
         connection = self._connect()
         with suppress(OSError):
-            socket.send_fds(connection, [json.dumps(asdict(limits)).encode()], files)
+            socket.send_fds(connection, [task.to_json()], files)
         if _receive(connection, len(BEGUN), START_S):
             return connection
         with self._changing:

@@ -1,4 +1,4 @@
-"""Process pool that imports uploads: image decoders run in child processes that may crash safely.
+"""Process pool that decodes uploads: image decoders run in child processes that may crash safely.
 
 Decoders are native code that parses untrusted input. Their processes have memory and time limits
 and a low priority, and get no credentials or connections, only the files of the upload.
@@ -8,19 +8,23 @@ import json
 import logging
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import IO, BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from models.data.archive import ArchiveLimits, DatasetError, open_archive
 from models.data.layout import arrange, list_members
+from models.data.photos import ImageError
 from models.data.report import DatasetReport
 from models.data.upload_import import Imported
-from worker.datasets.import_process import FULL, REFUSED, Files
+from worker.datasets.import_process import FULL, REFUSED, Files, Task
 from worker.datasets.import_slot import (
     ASK_EVERY_S,
     Abandoned,
@@ -43,6 +47,8 @@ DIED = (
     "The photos could not be decoded within this service's bounds on memory and time. Leave out"
     " unusual files, or upload fewer photos."
 )
+
+RunTask = Callable[[Files, Task], int | None]  # see `ImportSlot.run`
 
 
 class Importer:
@@ -76,12 +82,32 @@ class Importer:
             TooManyImports: too many uploads are waiting.
         """
         check_directory(source, limits)
+        with self._slot(abandoned) as run_task:
+            return _import(run_task, source, target, limits)
+
+    def decode(
+        self, source: BinaryIO, max_side: int, abandoned: Abandoned = wanted
+    ) -> NDArray[np.uint8]:
+        """Pixels (H, W, C) of a single photo, upright, sRGB or grey, shrunk to `max_side`.
+
+        Raises:
+            ImportAbandoned: nobody waits for it any more.
+            ImageError: it is not a usable photo.
+            StorageFull: there is no space for temporary files.
+            TooManyImports: too many uploads are waiting.
+        """
+        with self._slot(abandoned) as run_task:
+            return _decode(run_task, source, max_side)
+
+    @contextmanager
+    def _slot(self, abandoned: Abandoned) -> Iterator[RunTask]:
+        """Wait for a slot, which is freed after the block."""
         if not self._admitted.acquire(blocking=False):
             raise TooManyImports("many uploads are being decoded; try again later")
         try:
             slot = self._free_slot(abandoned)
             try:
-                return _import(partial(slot.run, abandoned=abandoned), source, target, limits)
+                yield partial(slot.run, abandoned=abandoned)
             finally:
                 self._free_slots.put(slot)
         except OSError as error:
@@ -121,7 +147,7 @@ def check_directory(source: BinaryIO, limits: ArchiveLimits) -> None:
 
 
 def _import(
-    run: Callable[[Files, ArchiveLimits], int | None],
+    run: RunTask,
     source: BinaryIO,
     target: BinaryIO,
     limits: ArchiveLimits,
@@ -130,7 +156,7 @@ def _import(
         descriptor = source.fileno()  # moves a small upload from memory into a file
         source.flush()
         files = Files(descriptor, target.fileno(), preview.fileno(), answer.fileno())
-        status = run(files, limits)
+        status = run(files, Task(limits=limits))
         target.seek(0)
         return _read_answer(status, _start_of(answer, MAX_ANSWER_BYTES), preview)
 
@@ -151,6 +177,27 @@ def _read_answer(status: int | None, answer: bytes, preview: IO[bytes]) -> Impor
         logger.warning("the process that decoded an upload failed: %s", error)
         raise DatasetError("invalid_dataset", DIED) from error
     return Imported(report=report, preview_png=_start_of(preview, MAX_PREVIEW_BYTES))
+
+
+def _decode(run: RunTask, source: BinaryIO, max_side: int) -> NDArray[np.uint8]:
+    with tempfile.TemporaryFile() as target, tempfile.TemporaryFile() as answer:
+        descriptor = source.fileno()  # moves a small upload from memory into a file
+        source.flush()
+        files = Files(descriptor, target.fileno(), target.fileno(), answer.fileno())
+        status = run(files, Task(max_side=max_side))
+        try:
+            if status not in (0, REFUSED):
+                raise ValueError(f"status {status}")
+            answered = json.loads(_start_of(answer, MAX_ANSWER_BYTES))
+            if status == REFUSED:
+                raise ImageError(answered["kind"])
+            pixels = np.frombuffer(_start_of(target, 3 * max_side**2), dtype=np.uint8)
+            return pixels.reshape(answered["shape"])
+        except ImageError:
+            raise
+        except (ValueError, TypeError, LookupError) as error:
+            logger.warning("the process that decoded a photo failed: %s", error)
+            raise ImageError("too_slow" if status is None else "corrupt") from error
 
 
 def _start_of(file: IO[bytes], size: int) -> bytes:

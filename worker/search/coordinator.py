@@ -93,6 +93,7 @@ class SearchCoordinator:
             lines=training.lines,
             dataset=shared.dataset,
             judge=shared.panel,
+            classifier=shared.classifier.run(shared.reporter),
             search={**report, "architecture": describe_architecture(architecture)},
             files={name: artifacts.read(name) for name in ("trials.json", "pareto.png")},
         )

@@ -42,6 +42,7 @@ from worker.search.redis_journal import RedisJournal
 from worker.search.shared_states import SharedStates
 from worker.storage import ObjectExists, ObjectNotFound
 from worker.training.architectures import preset_architecture
+from worker.training.classifier import ClassifierFitting
 from worker.training.evaluation_photos import (
     Judge,
     load_photos,
@@ -77,6 +78,7 @@ class SharedSearch:
     reporter: ProgressReporter
     dataset: DatasetRecord
     judge: Judge
+    classifier: ClassifierFitting
     photos: EvaluationSet  # of the search, split from the training part
     start: Architecture
     budget: Budget
@@ -171,6 +173,8 @@ def open_search(reporter: ProgressReporter, jobs: JobQueue, owner: str) -> Share
         raise ValueError(TOO_FEW)
     start = preset_architecture(job, dataset, len(training.labels))
     allot_evaluation(reporter.plan, judge.panel, training, judge.held_out)
+    classifier = ClassifierFitting.of(storage, dataset, images)
+    classifier.allot(reporter.plan)
     budget = _agreed_budget(job, reporter, jobs, start, photos)
     states = SharedStates(storage, record.id)
     assert jobs.settings.redis_url is not None
@@ -188,6 +192,7 @@ def open_search(reporter: ProgressReporter, jobs: JobQueue, owner: str) -> Share
         reporter=reporter,
         dataset=dataset,
         judge=judge,
+        classifier=classifier,
         photos=photos,
         start=start,
         budget=budget,

@@ -5,6 +5,12 @@ from dataclasses import asdict, dataclass
 
 from models.card import Json, describe_model, sample_sheet
 from models.checkpoint import load_model, save_model
+from models.classification.photo_classifier import (
+    CLASSIFIER_FILE,
+    PhotoClassifier,
+    describe_in_card,
+    save_photo_classifier,
+)
 from models.evaluation.panel_report import PanelJudge, PanelReport
 from models.progress import run
 from models.training import training_log
@@ -29,6 +35,7 @@ class Trained:
     state: TrainState
     lines: training_log.Lines
     dataset: DatasetRecord
+    classifier: PhotoClassifier
     judge: PanelJudge | None  # None where the photos are too few to judge by
     search: dict[str, Json] | None = None  # how its architecture was found
     files: Mapping[str, bytes] | None = None  # further files of the version
@@ -55,11 +62,13 @@ def register(attempt: Attempt, reporter: ProgressReporter, trained: Trained) -> 
         report, files["neighbours.png"] = reporter.run(EVALUATING, evaluating)
     reporter.begin(REGISTERING)
     files |= _log_files(trained.lines)
+    files[CLASSIFIER_FILE] = save_photo_classifier(trained.classifier)
     sheet = sample_sheet(served, categories, trained.state)
     for name, data in {**files, "samples.png": sheet}.items():
         attempt.store(name, data)
     evaluation = None if report is None else asdict(report)
     card = describe_model(trained.state, categories, _data_summary(trained.dataset), evaluation)
+    describe_in_card(card, trained.classifier.report)
     if trained.search is not None:
         card["search"] = trained.search
     registry = Registry(attempt.ledger.storage)

@@ -1,5 +1,6 @@
 """Stages of the train and nas jobs, and how much of `max_seconds` each may take."""
 
+from models.classification.fitting import MOST_HELD_OUT, MOST_PHOTOS
 from models.data.datasets import Dataset
 from models.evaluation.panel import Panel
 from models.evaluation.panel_report import expected_seconds
@@ -15,6 +16,7 @@ Stages = dict[str, float | None]  # seconds by name, in order; see `StagePlan`
 LOADING, FITTING, LOOKING = "loading data", "fitting the CNN", "looking at the photos"
 TRAINING, REGISTERING = "training", "registering"
 OPENING, EVALUATING = "preparing the judges", "evaluating"
+CLASSIFYING = "fitting the classifier"
 FOR_SEARCH = " of the search"  # ends the names of the stages that prepare a search's own photos
 MEASURING, SEARCHING, RETRAINING = "measuring the speed", "searching", "retraining"
 GENERATING = "generating"
@@ -25,6 +27,7 @@ GENERATING_S = 0.05  # for each image
 FITTING_SHARE = 0.1  # of the time, at most; the CNN of grey photos
 OPENING_SHARE = 0.12  # of the time, at most, unless the stages before it end early
 EVALUATING_SHARE = 0.08  # the same
+CLASSIFYING_SHARE, CLASSIFYING_S = 0.05, 0.05  # the same; for each photo
 REGISTERING_S, REGISTERING_SHARE = 4.0, 0.25  # the smaller one
 
 
@@ -33,10 +36,11 @@ def open_plan(storage: Storage, attempt: Reportable, photos: int, *, grey: bool)
     job = attempt.record.request
     assert not isinstance(job, GenerateJob)
     opening: Stages = {OPENING: OPENING_SHARE * job.max_seconds}
+    classifying = _classifying(job, photos)
     if isinstance(job, TrainJob):
-        training: Stages = {TRAINING: None, **opening}
+        training: Stages = {TRAINING: None, **classifying, **opening}
     else:
-        training = {**_searching(job, grey=grey), **opening, RETRAINING: None}
+        training = {**_searching(job, grey=grey), **opening, RETRAINING: None, **classifying}
     stages: Stages = {
         LOADING: LOADING_S * photos,
         **_preparing(job, grey=grey),
@@ -52,6 +56,11 @@ def open_plan(storage: Storage, attempt: Reportable, photos: int, *, grey: bool)
 def _preparing(job: TrainJob | NasJob, purpose: str = "", *, grey: bool) -> Stages:
     fitting: Stages = {FITTING + purpose: FITTING_SHARE * job.max_seconds} if grey else {}
     return {**fitting, LOOKING + purpose: LOOKING_S}
+
+
+def _classifying(job: TrainJob | NasJob, photos: int) -> Stages:
+    expected_s = CLASSIFYING_S * min(photos, MOST_PHOTOS + MOST_HELD_OUT)
+    return {CLASSIFYING: min(expected_s, CLASSIFYING_SHARE * job.max_seconds)}
 
 
 def _searching(job: NasJob, *, grey: bool) -> Stages:

@@ -24,6 +24,7 @@ from worker.queue.queue import JobQueue
 from worker.schemas.requests import TrainJob
 from worker.storage import ObjectNotFound, Storage, StorageError
 from worker.training.architectures import architecture_of
+from worker.training.classifier import ClassifierFitting
 from worker.training.curves import draw, event_file
 from worker.training.evaluation_photos import Judge, load_photos, prepare
 from worker.training.registration import EVENTS, Trained, register
@@ -61,11 +62,13 @@ def run_training(attempt: Attempt, jobs: JobQueue, stop_requested: Callable[[], 
         allot_no_evaluation(plan)
     else:
         allot_evaluation(plan, judge.panel, training, judge.held_out)
+    classifier = ClassifierFitting.of(storage, record, dataset)
+    classifier.allot(plan)
     state = _resume_or_start(storage, attempt, record, len(training.labels))
     run = TrainingRun(attempt, reporter, state, tuple(record.categories), judge)
     try:
         run.train(training, jobs.settings.checkpoint_every_s)
-        run.register(record)
+        run.register(record, classifier)
     except JobInterrupted:
         run.checkpoint()
         raise
@@ -116,7 +119,7 @@ class TrainingRun:
                     self.attempt.log(f"no checkpoint was saved: {error}")
                 saved_at = time.monotonic()
 
-    def register(self, record: DatasetRecord) -> None:
+    def register(self, record: DatasetRecord, classifier: ClassifierFitting) -> None:
         """Register the generator as a model version and commit the job as succeeded."""
         self.checkpoint()  # if this attempt dies now, the next one need not train again
         metrics = self.reporter.metrics | self.quick_metrics
@@ -124,8 +127,13 @@ class TrainingRun:
         asked = self.attempt.record.request
         assert isinstance(asked, TrainJob)
         self.state.config = replace(self.state.config, max_seconds=float(asked.max_seconds))
-        judge = None if self.judge is None else self._opened(self.judge)
-        trained = Trained(state=self.state, lines=self.metrics, dataset=record, judge=judge)
+        trained = Trained(
+            state=self.state,
+            lines=self.metrics,
+            dataset=record,
+            classifier=classifier.run(self.reporter),
+            judge=None if self.judge is None else self._opened(self.judge),
+        )
         self.attempt.succeed(register(self.attempt, self.reporter, trained).result)
 
     def _opened(self, judge: Judge) -> PanelJudge:

@@ -18,9 +18,10 @@ import pytest
 from PIL import Image
 
 from models.data.archive import ArchiveLimits, DatasetError
+from models.data.photos import ImageError, decode
 from models.data.report import DatasetReport
 from models.data.upload_import import import_photos
-from tests.models.pictures import many_exif_segments, saved, shop, zipped
+from tests.models.pictures import many_exif_segments, noise, saved, shop, zipped
 from tests.processes import children, imports, next_import, open_temporary_files
 from worker.datasets import importing
 from worker.datasets.import_slot import Bounds, ImportAbandoned, TooManyImports
@@ -268,3 +269,49 @@ def test_a_glance_refuses_what_a_directory_shows_and_leaves_the_rest(make: Make)
     check_directory(many, LIMITS)
     with pytest.raises(DatasetError, match="at most 1,200 files"):
         run(make(), many.getvalue(), ArchiveLimits(members=1200))
+
+
+def decoded(importer: Importer, content: bytes, max_side: int = 64) -> Image.Image:
+    """Decode a single photo."""
+    with spooled(content) as source:
+        pixels = importer.decode(source, max_side)
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_single_photo_is_decoded_as_in_this_process(make: Make, mode: str) -> None:
+    content = saved(noise(1, (90, 60), mode))
+    found = decoded(make(), content)
+    assert found.size == (64, 43)
+    assert found.mode == mode
+    assert found.tobytes() == decode(content, max_side=64).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"no image", "corrupt"),
+        (b"%PDF-1.7", "unsupported"),
+        (saved(noise(1), "jpeg")[:200], "corrupt"),
+        (HUGE[:40] + b"\0" + HUGE[41:], "corrupt"),
+    ],
+)
+def test_a_file_that_is_no_photo_is_refused(make: Make, content: bytes, kind: str) -> None:
+    importer = make()
+    with pytest.raises(ImageError) as caught:
+        decoded(importer, content)
+    assert caught.value.kind == kind
+    assert decoded(importer, saved(noise(1))).size == (40, 30)
+
+
+def test_a_photo_that_takes_too_long_or_kills_its_decoder_is_refused(make: Make) -> None:
+    with pytest.raises(ImageError) as caught:
+        decoded(make(timeout_s=0.05), HUGE)
+    assert caught.value.kind == "too_slow"
+    importer = make()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(decoded, importer, many_exif_segments())
+        os.kill(next_import(), signal.SIGSEGV)
+        with pytest.raises(ImageError):
+            answer.result(10)
+    assert decoded(importer, saved(noise(1))).size == (40, 30)

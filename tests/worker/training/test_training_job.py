@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from PIL import Image
 from pydantic import JsonValue
 
 from models.checkpoint import save_model
+from models.classification.photo_classifier import load_photo_classifier
 from models.networks.gan import GanConfig, Generator
 from tests.worker.conftest import StartWorker
 from tests.worker.watching import wait_for, work_horse_of
+from worker.datasets.dataset_classifiers import DatasetClassifiers
 from worker.ledger.artifacts import JobFiles
 from worker.ledger.checkpoints import Checkpoints
 from worker.queue.queue import JobQueue
@@ -102,10 +105,51 @@ def test_a_job_is_judged_by_photos_that_it_never_saw(
     assert "stage_percent" not in records[0].metrics
     assert reports[0]["model"] != reports[1]["model"]
 
-    assert card.files == ["curves.png", EVENTS, "metrics.jsonl", "neighbours.png"]
+    assert card.files == [
+        "classifier.safetensors",
+        "curves.png",
+        EVENTS,
+        "metrics.jsonl",
+        "neighbours.png",
+    ]
     for name in card.files:
         stored = Registry(storage).file(card, name)
         assert stored == JobFiles(storage, records[1].id).read(name)
+
+
+def test_a_data_set_has_one_classifier_which_its_versions_keep(
+    jobs: JobQueue, storage: Storage, tiny_job: TrainJob, start_worker: StartWorker
+) -> None:
+    start_worker()
+    for seed in (0, 1):
+        job = jobs.submit("train", tiny_job.model_copy(update={"seed": seed}))
+        wait_for(jobs, job.id, succeeded)
+    registry = Registry(storage)
+    files = [registry.file(card, "classifier.safetensors") for card in registry.versions("tiny")]
+    assert files[0] == files[1] == DatasetClassifiers(storage, tiny_job.dataset).read(28)
+    classifier = load_photo_classifier(files[0])
+    assert classifier.categories == ("dress", "hat", "pants", "shoes")
+    # Fitted on the photos that the job trains on, tested on those that it holds out.
+    report = classifier.report
+    assert (report.photos, report.held_out_photos, report.resolution) == (56, 8, 28)
+    assert report.accuracy is not None
+    assert report.accuracy > 0.7
+    for card in registry.versions("tiny"):
+        assert card.capabilities["classify"] is True
+        assert card.capabilities["min_category_probability"] is True
+        assert card.metrics["classifier"] == asdict(report)
+
+
+def test_a_damaged_classifier_of_a_data_set_is_fitted_again(
+    jobs: JobQueue, storage: Storage, tiny_job: TrainJob, start_worker: StartWorker
+) -> None:
+    stored = DatasetClassifiers(storage, tiny_job.dataset)
+    stored.store(28, b"damaged")
+    start_worker()
+    wait_for(jobs, jobs.submit("train", tiny_job).id, succeeded)
+    data = stored.read(28)
+    assert data is not None
+    assert load_photo_classifier(data).report.photos == 56
 
 
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
