@@ -16,6 +16,9 @@ from starlette.exceptions import HTTPException
 from torch import OutOfMemoryError
 
 from models.checkpoint import CheckpointError
+from models.classification.photo_classifier import BackboneChanged
+from models.data.photos import ImageError
+from worker.datasets.dataset_classifiers import ClassifierMissing
 from worker.datasets.datasets import DatasetInUse, DatasetNotFound
 from worker.datasets.direct_uploads import UploadNotFound, UploadTooLarge
 from worker.datasets.import_slot import ImportAbandoned, TooManyImports
@@ -116,6 +119,13 @@ ANSWERS: dict[type[Exception], Answer] = {
     ModelNotFound: Answer(404, "model_not_found"),
     ObjectNotFound: Answer(404, "not_found", "There is no such file."),
     LinkRefused: Answer(403, "link_refused"),
+    ImageError: Answer(422, "invalid_image"),
+    ClassifierMissing: Answer(409, "no_classifier"),
+    BackboneChanged: Answer(
+        409,
+        "classifier_outdated",
+        "Its classifier was fitted with another release of this service: train it again.",
+    ),
     InvalidReference: Answer(422, "invalid_model_reference"),
     UnknownCategory: Answer(422, "unknown_category"),
     AmbiguousSynonym: Answer(422, "ambiguous_synonym"),
@@ -139,7 +149,7 @@ ANSWERS: dict[type[Exception], Answer] = {
     ),
     KeyReused: Answer(422, "idempotency_key_reused"),
     WeightsDamaged: Answer(503, "model_unavailable", "This model's weights are damaged."),
-    CheckpointError: Answer(503, "model_unavailable", "This model's weights cannot be read."),
+    CheckpointError: Answer(503, "model_unavailable", "This model's files cannot be read."),
     OutOfMemoryError: Answer(503, "out_of_memory", "No memory is left for this; try fewer images."),
     RecordDamaged: Answer(
         503,

@@ -30,6 +30,7 @@ from app.middleware.request_id import RequestId
 from app.middleware.surplus import SurplusCheck
 from app.middleware.unread_body import CloseUnread
 from app.routers import (
+    classify,
     datasets,
     generate,
     health,
@@ -58,7 +59,7 @@ logger = logging.getLogger(__name__)
 FEW_CONNECTIONS = 500  # a lower limit is worth a warning
 GC_THRESHOLD = 20_000  # young objects before a garbage collection: those of many requests
 ROUTERS = (
-    *(generate, openai, images, models, datasets, uploads),
+    *(generate, classify, openai, images, models, datasets, uploads),
     *(job_submission, jobs, webhooks, health, metrics),
 )
 DESCRIPTION = """\
@@ -100,6 +101,7 @@ def _add_middleware(app: FastAPI, services: Services) -> None:
         routes=routes,
         max_json_bytes=services.settings.max_body_bytes,
         max_upload_bytes=services.settings.max_upload_bytes,
+        max_image_bytes=services.settings.max_image_bytes,
     )
     app.add_middleware(KnownQuery, routes=routes)
     app.add_middleware(KeyCheck, routes=routes, keys=services.api_keys)
@@ -142,6 +144,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
         }
         stopping.set()
         services.importer.close()
+        services.photo_importer.close()
         await anyio.to_thread.run_sync(services.sampler.batcher.close)
         tasks.cancel_scope.cancel()
     gc.unfreeze()

@@ -11,6 +11,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from app.auth import ApiKeys, parse_keys
 from app.background.loops import BackgroundLoops
+from app.classification.classifier_cache import ClassifierCache
 from app.event_stream import QUIET_S, EventStreams
 from app.generation.batching import Batcher
 from app.generation.engine_cache import EngineCache
@@ -34,6 +35,7 @@ from worker.settings import Settings
 from worker.storage import Storage
 
 EVENT_CONNECTIONS = 16  # to Redis, for event streams
+PHOTO_S = 30.0  # in which a single photo is decoded
 REDIS_TIMEOUT_S = 1.0  # so that a 503 is sent within 2 s if Redis is unreachable
 
 
@@ -50,6 +52,7 @@ class Services:
     registry: Registry
     datasets: DatasetStore
     importer: Importer
+    photo_importer: Importer  # of single photos, which do not wait for zips
     uploads: Uploads
     image_links: ImageLinks
     queue: JobQueue
@@ -59,6 +62,7 @@ class Services:
     resolver: ModelResolver
     vocabularies: Vocabularies
     sampler: Sampler
+    classifiers: ClassifierCache
     async_redis: tuple[AsyncRedis, ...]  # connections of the event loop, to be closed with it
 
     async def close(self) -> None:
@@ -84,7 +88,7 @@ def open_services(settings: Settings) -> Services:
     events_redis = _connect_events(settings.redis_url)
     limits_redis = rate_limits.connect(settings.redis_url)
     limit = settings.rate_limit
-    importer = _importer(settings)
+    importer = _importer(settings, settings.max_import_s)
     datasets = DatasetStore(storage, importer.run)
     engines = EngineCache(registry, settings.max_model_bytes)
     return Services(
@@ -97,6 +101,7 @@ def open_services(settings: Settings) -> Services:
         registry=registry,
         datasets=datasets,
         importer=importer,
+        photo_importer=_importer(settings, PHOTO_S),
         uploads=Uploads(datasets, queue.leases),
         image_links=ImageLinks(storage, settings.link_ttl_s),
         queue=queue,
@@ -106,6 +111,7 @@ def open_services(settings: Settings) -> Services:
         resolver=ModelResolver(registry, settings.default_model),
         vocabularies=Vocabularies(registry.synonyms),
         sampler=Sampler(engines, Batcher(torch.get_num_threads(), settings.max_queue, metrics)),
+        classifiers=ClassifierCache(registry, datasets, torch.get_num_threads()),
         async_redis=(events_redis, limits_redis),
     )
 
@@ -123,11 +129,11 @@ def _connect_events(redis_url: str) -> AsyncRedis:
     return AsyncRedis.from_pool(pool)
 
 
-def _importer(settings: Settings) -> Importer:
+def _importer(settings: Settings, timeout_s: float) -> Importer:
     return Importer(
         Bounds(
             memory_bytes=settings.max_import_bytes,
-            timeout_s=settings.max_import_s,
+            timeout_s=timeout_s,
             at_once=settings.max_imports,
         )
     )

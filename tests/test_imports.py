@@ -60,7 +60,15 @@ ROOMS = {
             "background",
             "event_stream",
         ),
-        *("docs", "middleware", "generation", "webhooks", "services", "dependencies"),
+        *(
+            "docs",
+            "middleware",
+            "classification",
+            "generation",
+            "webhooks",
+            "services",
+            "dependencies",
+        ),
         *("routers", "server", "main", "processes", "__main__"),
     ],
 }

@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(default=2**20, ge=1024, description="of a JSON body")
     max_upload_bytes: int = Field(default=2 * GIB, ge=1024, description="of a zip")
+    max_image_bytes: int = Field(
+        default=32 * MIB, ge=1024, description="of a single photo that is sent"
+    )
     max_dataset_bytes: int = Field(default=20 * GIB, ge=1024, description="of a zip, unpacked")
     max_imports: int = Field(default=2, ge=1, description="uploads decoded at once")
     max_import_bytes: int = Field(

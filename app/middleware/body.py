@@ -27,7 +27,10 @@ THREAD_BYTES = 64 * 1024  # a larger JSON body is checked in a thread
 SILENCE_S = 20.0  # in which a body ends, or grows by `LEAST_BYTES`
 LEAST_BYTES = 2000
 UNUSABLE = re.compile("[\0\ud800-\udfff]")
-UPLOADS = frozenset({"/datasets"})  # paths that take multipart/form-data; all others take JSON
+# Paths that take multipart/form-data; all others take JSON.
+ARCHIVE_UPLOADS = frozenset({"/datasets"})
+IMAGE_UPLOADS = frozenset({"/classify"})
+FORM_BYTES = 64 * 1024  # of a form beside its file
 
 
 class BodyLimits:
@@ -43,19 +46,22 @@ class BodyLimits:
         routes: tuple[RouteContext, ...],
         max_json_bytes: int,
         max_upload_bytes: int,
+        max_image_bytes: int,
     ) -> None:
         self.app = app
         self.routes = routes
         self.max_json_bytes = max_json_bytes
-        self.max_upload_bytes = max_upload_bytes
+        self.max_form_bytes = dict.fromkeys(ARCHIVE_UPLOADS, max_upload_bytes) | dict.fromkeys(
+            IMAGE_UPLOADS, max_image_bytes + FORM_BYTES
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._takes_body(scope):
             await self.app(scope, receive, send)
             return
         headers = first_headers(scope)
-        upload = scope["path"] in UPLOADS
-        limit = self.max_upload_bytes if upload else self.max_json_bytes
+        upload = scope["path"] in self.max_form_bytes
+        limit = self.max_form_bytes.get(scope["path"], self.max_json_bytes)
         bounded = _bounded(receive, limit)
         try:
             check_headers(headers, limit, upload=upload)

@@ -35,7 +35,8 @@ def draw_heat(image: Pixels, heat: Tensor) -> Pixels:
     side = image.shape[0]
     large = F.interpolate(heat[None, None], (side, side), mode="bicubic")[0, 0].clamp(0, 1).numpy()
     grey = image.mean(2, keepdims=True).repeat(3, axis=2)
-    return (grey + OPACITY * (_colored(large) - grey)).round().astype(np.uint8)
+    drawn: Pixels = (grey + OPACITY * (_colored(large) - grey)).round().astype(np.uint8)
+    return drawn
 
 
 def _colored(heat: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -13,6 +13,15 @@ from fastapi.testclient import TestClient
 from app.main import create_app
 from models.card import sample_sheet
 from models.checkpoint import save_model
+from models.classification.photo_classifier import (
+    CAPABILITIES,
+    CLASSIFIER_FILE,
+    FitReport,
+    PhotoClassifier,
+    save_photo_classifier,
+)
+from models.evaluation.linear_probe import LinearProbe
+from models.networks.efficientnet_lite import FEATURES
 from models.networks.gan import GanConfig, Generator
 from worker import logs
 from worker.registry.bundled_models import SAMPLE_ARCHIVE
@@ -30,7 +39,23 @@ CATEGORIES = (
 
 
 @pytest.fixture(scope="session")
-def tiny_version() -> NewVersion:
+def tiny_classifier() -> PhotoClassifier:
+    """A probe that was not fitted, of which images of a generator get different probabilities."""
+    weight = torch.randn(FEATURES, len(CATEGORIES), generator=torch.Generator().manual_seed(0))
+    probe = LinearProbe(
+        mean=torch.zeros(FEATURES),
+        deviation=torch.ones(FEATURES),
+        weight=weight,
+        bias=torch.zeros(len(CATEGORIES)),
+        temperature=5.0,
+        penalty=0.1,
+    )
+    report = FitReport(photos=1, resolution=32, seconds=1.0)
+    return PhotoClassifier(categories=CATEGORIES, probe=probe, report=report)
+
+
+@pytest.fixture(scope="session")
+def tiny_version(tiny_classifier: PhotoClassifier) -> NewVersion:
     """An untrained generator, its output scaled so that its images differ well."""
     torch.manual_seed(0)
     config = GanConfig(resolution=32, channels=1, categories=10, z_dim=16, generator_width=8)
@@ -43,10 +68,16 @@ def tiny_version() -> NewVersion:
         weights=save_model(generator, CATEGORIES),
         samples_png=sample_sheet(generator, CATEGORIES),
         origin="shipped",
-        files={"neighbours.png": b"a sheet"},
+        files={
+            "neighbours.png": b"a sheet",
+            CLASSIFIER_FILE: save_photo_classifier(tiny_classifier),
+        },
         card={
             "categories": list(CATEGORIES),
-            "capabilities": {"resolution": 32, "channels": 1},
+            "capabilities": {
+                **{"resolution": 32, "channels": 1},
+                **dict.fromkeys(CAPABILITIES, True),
+            },
             **{"architecture": {}, "training": {}, "data": {}, "metrics": {}},
         },
     )

@@ -10,6 +10,10 @@ from worker.storage import ObjectNotFound, Storage
 FILE = re.compile(r"(\d+)\.safetensors")
 
 
+class ClassifierMissing(LookupError):
+    """There is no classifier; the message says how to get one."""
+
+
 class DatasetClassifiers:
     """The classifiers of one data set in object storage, as bytes."""
 
