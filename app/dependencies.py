@@ -123,6 +123,7 @@ async def make_images(request: Request, services: ServicesDep, key: IdempotencyK
         receive=request.receive,
         resolver=services.resolver,
         sampler=services.sampler,
+        classifiers=services.classifiers,
         publish=partial(publish_images, services.image_links, base),
     )
     if key is None:

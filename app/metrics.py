@@ -72,6 +72,8 @@ class Metrics:
             multiprocess_mode="livesum",
             registry=registry,
         )
+        rejected = "Images that min_category_probability has rejected in answers."
+        self.rejections = _counter("rejected_images", rejected, ["model"], registry)
         fallbacks = "POST /generate requests that the fast path handed to the FastAPI route."
         self.fallbacks = _counter("fast_path_fallbacks", fallbacks, ["reason"], registry)
         failures = "Background loops that failed by a fault and were started again."
@@ -95,6 +97,10 @@ class Metrics:
         """Record the queueing and encoding time of a generate request that has its images."""
         self.queue_seconds.observe(queue_s)
         self.encode_seconds.observe(encode_s)
+
+    def rejected(self, model: str, images: int) -> None:
+        """Count images, computed before, that did not show their category."""
+        self.rejections.labels(model if model in self._models else OTHERS).inc(images)
 
     def computed(self, model: str, images: int, compute_s: float) -> None:
         """Record a forward pass."""

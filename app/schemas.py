@@ -103,6 +103,13 @@ class GeneratedImage(BaseModel):
     sha256: str
     width: int
     height: int
+    category_probability: float | None = Field(
+        default=None, description="With `min_category_probability` alone."
+    )
+    rejected_seeds: list[int] | None = Field(
+        default=None,
+        description="With it alone: seeds tried before `seed`, the first of them the image's own.",
+    )
 
 
 class Timing(BaseModel):

@@ -13,6 +13,7 @@ from redis import RedisError
 from rq import get_current_job
 
 from models.checkpoint import CheckpointError
+from models.classification.photo_classifier import BackboneChanged
 from models.data.archive import DatasetError
 from models.training.train import Diverged
 from worker.attempt.attempt import Attempt
@@ -21,7 +22,7 @@ from worker.attempt.progress_reporter import JobCancelled, JobInterrupted
 from worker.attempt.search_helper import SearchHelper
 from worker.datasets.datasets import DatasetNotFound
 from worker.devices import device_lock
-from worker.generation.bulk_generation import run_generation
+from worker.generation.bulk_generation import NoImagePassed, run_generation
 from worker.ledger.ledger import LeaseLost
 from worker.queue.queue import JobQueue, open_queue
 from worker.registry.registry import ModelNotFound, WeightsDamaged
@@ -64,6 +65,8 @@ FAILURES: dict[type[Exception], str] = {
     ModelNotFound: "model_not_found",
     WeightsDamaged: "model_unavailable",
     RecordDamaged: "record_damaged",
+    BackboneChanged: "classifier_outdated",
+    NoImagePassed: "too_few_passed",
     ValueError: "invalid_request",
 }
 

@@ -7,6 +7,7 @@ import secrets
 import time
 import zipfile
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.types import Receive
 
@@ -28,6 +29,14 @@ FRESH_SEED_BITS = 53  # the integers that every JSON client represents exactly
 
 
 @dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Why an image was chosen among those of several seeds."""
+
+    probability: float  # that it shows its category
+    rejected: list[int]  # seeds that were tried before
+
+
+@dataclass(frozen=True, kw_only=True)
 class GeneratedFile:
     """One encoded image."""
 
@@ -36,6 +45,7 @@ class GeneratedFile:
     category: str
     content: bytes
     sha256: str  # of the content, hex
+    choice: Choice | None = None  # with `min_category_probability`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +54,7 @@ class Generated:
 
     id: str
     created: int  # Unix time, s
+    seed: int  # of the first image, before any was rejected
     card: ModelCard
     files: list[GeneratedFile]
     rendering: Rendering
@@ -86,17 +97,6 @@ class PendingGeneration:
         seeds = range(first, first + request.n)
         labels = labels_of(first, request.wanted, card.categories)
 
-        def finish(index: int, pixels: Pixels) -> GeneratedFile:
-            origin = Provenance(model=card.name, version=card.version, seed=seeds[index])
-            content = render(pixels, rendering, origin)
-            return GeneratedFile(
-                index=index,
-                seed=seeds[index],
-                category=card.categories[labels[index]],
-                content=content,
-                sha256=hashlib.sha256(content).hexdigest(),
-            )
-
         images = PendingImages(
             model=card.name,
             version=card.version,
@@ -104,9 +104,23 @@ class PendingGeneration:
             seeds=seeds,
             labels=labels,
             truncation=request.truncation,
-            finish=finish,
+            finish=lambda index, pixels: pending.file(index, seeds[index], pixels),
         )
-        return cls(card=card, rendering=rendering, images=images)
+        pending = cls(card=card, rendering=rendering, images=images)
+        return pending
+
+    def file(self, index: int, seed: int, pixels: Pixels) -> GeneratedFile:
+        """An image of the request as a file, made with this seed."""
+        card = self.card
+        origin = Provenance(model=card.name, version=card.version, seed=seed)
+        content = render(pixels, self.rendering, origin)
+        return GeneratedFile(
+            index=index,
+            seed=seed,
+            category=card.categories[self.images.labels[index]],
+            content=content,
+            sha256=hashlib.sha256(content).hexdigest(),
+        )
 
     def result(self) -> Generated:
         """The images, once all of them are done."""
@@ -114,6 +128,7 @@ class PendingGeneration:
         return Generated(
             id=new_id("gen"),
             created=int(time.time()),
+            seed=images.seeds[0],
             card=self.card,
             files=[images.files[index] for index in range(len(images.seeds))],
             rendering=self.rendering,
@@ -134,10 +149,25 @@ def zipped(generated: Generated) -> bytes:
         for file in generated.files:
             name = f"{file.index:02d}.{generated.rendering.image_format}"
             archive.writestr(zipfile.ZipInfo(name), file.content)  # dated 1980, not now
-            told = {"seed": file.seed, "category": file.category, "sha256": file.sha256}
+            told: dict[str, Any] = {
+                "seed": file.seed,
+                "category": file.category,
+                "sha256": file.sha256,
+            }
+            told |= choice_fields(file)
             lines.append(json.dumps({"file": name, **told}) + "\n")
         archive.writestr(zipfile.ZipInfo(MANIFEST), "".join(lines))
     return target.getvalue()
+
+
+def choice_fields(file: GeneratedFile) -> dict[str, Any]:
+    """What an answer with `min_category_probability` tells of an image more than another."""
+    if file.choice is None:
+        return {}
+    return {
+        "category_probability": round(file.choice.probability, 6),
+        "rejected_seeds": file.choice.rejected,
+    }
 
 
 def fresh_seed() -> int:
@@ -154,6 +184,8 @@ def check_options(options: ImageOptions, card: ModelCard) -> None:
         "attributes": bool(options.attributes),
         "background": options.background is not None,
         "output_compression": options.output_compression is not None and lossless,
+        "min_category_probability": options.min_category_probability is not None
+        and not card.capabilities.get("min_category_probability"),
     }
     for name, asked in refused.items():
         if asked:

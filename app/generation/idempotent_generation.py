@@ -12,6 +12,8 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive
 
+from app.classification.classifier_cache import ClassifierCache
+from app.generation.category_filter import generate_filtered
 from app.generation.generate_images import Generated, generate_images
 from app.generation.image_links import PublishImages
 from app.generation.model_resolver import ModelResolver
@@ -52,7 +54,7 @@ class FirstAnswer(BaseModel):
         """What is kept of an answer."""
         return cls(
             model=f"{generated.card.name}:{generated.card.version}",
-            seed=generated.files[0].seed,
+            seed=generated.seed,
             id=generated.id,
             created=generated.created,
             timing=generated.timing,
@@ -67,13 +69,14 @@ class SynchronousGeneration:
     receive: Receive
     resolver: ModelResolver
     sampler: Sampler
+    classifiers: ClassifierCache
     publish: PublishImages
 
     async def make(self, wanted: ImagesWanted) -> Generated:
         """Generate images, with links to them where they are asked for; raises Problem."""
         card = await self.resolver.find(wanted.model)
         request = await wanted.settle(card)
-        generated = await generate_images(self.receive, self.sampler, request, card)
+        generated = await self._generate(request, card)
         if request.response_format != "url":
             return generated
         return replace(generated, urls=await run_in_threadpool(self.publish, generated))
@@ -83,10 +86,15 @@ class SynchronousGeneration:
         card = await self.resolver.find(first.model)
         settled = await wanted.settle(card)
         request = settled.model_copy(update={"seed": first.seed})
-        again = await generate_images(self.receive, self.sampler, request, card)
+        again = await self._generate(request, card)
         return replace(
             again, id=first.id, created=first.created, timing=first.timing, urls=first.urls
         )
+
+    async def _generate(self, request: GenerateRequest, card: ModelCard) -> Generated:
+        if request.min_category_probability is None:
+            return await generate_images(self.receive, self.sampler, request, card)
+        return await generate_filtered(self.receive, self.sampler, self.classifiers, request, card)
 
 
 @dataclass(frozen=True, kw_only=True)

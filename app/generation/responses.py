@@ -9,7 +9,7 @@ from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
 from app.errors import Problem
-from app.generation.generate_images import Generated, check_options, zipped
+from app.generation.generate_images import Generated, check_options, choice_fields, zipped
 from app.generation.idempotent_generation import ImagesWanted, MakeImages
 from app.generation.negotiation import preferred
 from app.schemas import GenerateRequest
@@ -104,6 +104,7 @@ def _items(generated: Generated) -> list[dict[str, Any]]:
             "sha256": file.sha256,
             "width": generated.side,
             "height": generated.side,
+            **choice_fields(file),
         }
         for file in generated.files
     ]

@@ -131,6 +131,8 @@ class FastPath:
             engine = None if card is None else services.sampler.engines.find(card)
             if card is None or engine is None:
                 raise _Fallback("model")  # one that has to be looked up, or loaded
+            if request.min_category_probability is not None:
+                raise _Fallback("filter")
             if form == ZIP_TYPE or request.response_format != "b64_json":
                 raise _Fallback("form")
             request = with_output_format(request, card, form)

@@ -4,6 +4,7 @@ Shapes: H height, W width, C image channels (1 grey, 3 sRGB); pixels are uint8 [
 """
 
 import io
+import re
 from dataclasses import dataclass
 from typing import Literal, assert_never, get_args
 from xml.sax.saxutils import escape
@@ -77,6 +78,18 @@ def encode(
         case _:
             assert_never(image_format)
     return file.getvalue()
+
+
+def seed_in(content: bytes) -> int:
+    """The seed in the provenance of a file that `encode` has written.
+
+    Raises:
+        ValueError: it has none.
+    """
+    match = re.search(rb"<vitrine:seed>(\d+)</vitrine:seed>", content)
+    if match is None:
+        raise ValueError("the image does not name its seed")
+    return int(match[1])
 
 
 def xmp_packet(provenance: Provenance) -> bytes:

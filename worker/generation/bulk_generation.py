@@ -4,31 +4,30 @@ Images that an earlier attempt has stored are kept: an image depends only on its
 """
 
 import hashlib
-import io
-import json
 import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
 
-import torch
-from PIL import Image
+from pydantic import JsonValue
 
 from models.checkpoint import Model, load_model
+from models.classification.photo_classifier import CLASSIFIER_FILE, load_photo_classifier
+from models.classification.tried_seeds import rejected_before
 from models.data.canonical_archive import map_ahead
 from models.data.category_names import index_of
-from models.imaging.contact_sheet import contact_sheet
-from models.imaging.encoding import Provenance, encode
-from models.imaging.pixels import Enhancement, Pixels, to_pixels
+from models.imaging.encoding import Provenance, seed_in
+from models.imaging.pixels import Enhancement
 from models.imaging.rendering import Rendering, render
-from models.inference.engine import open_engine
-from models.inference.sample import even_label, latents
+from models.inference.sample import even_label
 from models.progress import Steps
 from worker.attempt.attempt import Attempt
 from worker.attempt.progress_reporter import ProgressReporter
+from worker.generation.bulk_sheet import Sheet
 from worker.generation.image_counter import ImageCounter
+from worker.generation.manifest import Made, Tally
+from worker.generation.sampling import BulkRequest, BulkSampler, Filter, Sampled
 from worker.ledger.artifacts import JobFiles
 from worker.queue.queue import JobQueue
 from worker.registry.model_versions import ModelCard
@@ -36,34 +35,15 @@ from worker.registry.registry import Registry
 from worker.schemas.image_options import ImageOptions
 from worker.schemas.jobs import JobProgress
 from worker.schemas.requests import BULK_FILES, GenerateJob
+from worker.storage import Storage
 
 MANIFEST = BULK_FILES["manifest"]  # one line an image
 SIGN_EVERY_S = 0.5
-COLUMNS = 8  # of the contact sheet
-MOST_ROWS = 50
-TILE = (64, 128)  # smallest and largest side of an image in the sheet, px
+NONE_PASSED = "min_category_probability: no image reached it; lower it, or train a better model"
 
 
-@dataclass(frozen=True, kw_only=True)
-class BulkRequest:
-    """The images to generate: image i has seed `seed + i` and category `labels[i]`."""
-
-    seed: int
-    labels: Sequence[int]
-    truncation: float
-    rendering: Rendering
-
-
-@dataclass(frozen=True, kw_only=True)
-class Made:
-    """One image, as a line of the manifest."""
-
-    file: str
-    seed: int
-    category: str
-    sha256: str
-    width: int
-    height: int
+class NoImagePassed(ValueError):
+    """`min_category_probability` has rejected all images of the job."""
 
 
 def run_generation(attempt: Attempt, jobs: JobQueue, stop_requested: Callable[[], bool]) -> None:
@@ -73,6 +53,7 @@ def run_generation(attempt: Attempt, jobs: JobQueue, stop_requested: Callable[[]
         JobCancelled: a client has cancelled the job.
         JobInterrupted: `stop_requested` returned True; stored images are not made again.
         ModelNotFound: the version has been deleted.
+        NoImagePassed: all images were rejected.
         ValueError: the version has no such category.
     """
     job = attempt.record.request
@@ -80,8 +61,8 @@ def run_generation(attempt: Attempt, jobs: JobQueue, stop_requested: Callable[[]
     assert job.model is not None  # the API has resolved it
     card = Registry(jobs.ledger.storage).resolve(job.model)
     reporter = ProgressReporter(attempt, stop_requested)
-    began = time.monotonic()
-    for done in make_files(attempt, card, bulk_request_of(job, card)):
+    began, tally = time.monotonic(), Tally()
+    for done in make_files(attempt, card, bulk_request_of(job, card), tally):
         if reporter.is_due:
             eta_s = round((time.monotonic() - began) * (1 - done) / done)
             step = round(done * (job.images + 1))  # see `make_files`
@@ -90,7 +71,11 @@ def run_generation(attempt: Attempt, jobs: JobQueue, stop_requested: Callable[[]
             reporter.report("generating", progress, {})
     whole = JobProgress(step=job.images, total=job.images, percent=100.0, eta_s=0)
     attempt.report("generating", whole, {})
-    attempt.succeed({"model": card.name, "version": card.version, "generated": job.images})
+    result: dict[str, JsonValue] = {"model": card.name, "version": card.version}
+    result["generated"] = tally.images
+    if job.min_category_probability is not None:
+        result |= {"left_out": tally.left_out, "rejected_seeds": tally.rejected_seeds}
+    attempt.succeed(result)
 
 
 def bulk_request_of(job: GenerateJob, card: ModelCard) -> BulkRequest:
@@ -105,6 +90,7 @@ def bulk_request_of(job: GenerateJob, card: ModelCard) -> BulkRequest:
         labels=labels_of(job.seed, job.wanted, card.categories),
         truncation=job.truncation,
         rendering=rendering_of(job),
+        min_category_probability=job.min_category_probability,
     )
 
 
@@ -136,75 +122,67 @@ def rendering_of(options: ImageOptions) -> Rendering:
     )
 
 
-def make_files(attempt: Attempt, card: ModelCard, bulk: BulkRequest) -> Steps[None]:
+def make_files(
+    attempt: Attempt, card: ModelCard, bulk: BulkRequest, tally: Tally | None = None
+) -> Steps[None]:
     """Store every image, then zip, manifest and contact sheet; yields the fraction done.
 
-    The files after the images count as one more image.
+    The files after the images count as one more image. Images are counted in `tally`.
+
+    Raises:
+        NoImagePassed: all images were rejected.
     """
-    files = JobFiles(attempt.ledger.storage, attempt.record.id)
+    tally = tally or Tally()
     model = load_model(Registry(attempt.ledger.storage).weights(card))
     sheet = Sheet(model, bulk)
     lines: list[str] = []
     with tempfile.TemporaryFile() as packed:
         with zipfile.ZipFile(packed, "w") as archive:  # uncompressed: images are compressed already
-            for made, content in _images(attempt, files, model, card, bulk):
-                archive.writestr(zipfile.ZipInfo(made.file), content)  # a fixed date, 1980
-                sheet.add(bulk.labels[len(lines)], content)
-                lines.append(json.dumps(asdict(made)) + "\n")
-                yield len(lines) / (len(bulk.labels) + 1)
+            for index, image in enumerate(_images(attempt, model, card, bulk)):
+                tally.add(None if image is None else image[0])
+                if image is not None:
+                    made, content = image
+                    archive.writestr(zipfile.ZipInfo(made.file), content)  # a fixed date, 1980
+                    sheet.add(bulk.labels[index], content)
+                    lines.append(made.line())
+                yield (index + 1) / (len(bulk.labels) + 1)
             manifest = "".join(lines).encode()
             archive.writestr(zipfile.ZipInfo(MANIFEST), manifest)
+        if not lines:
+            raise NoImagePassed(NONE_PASSED)
         packed.seek(0)
         # Gigabytes take a while, and a job that does not report is taken for hung.
         with ThreadPoolExecutor(1) as pool:
             storing = pool.submit(attempt.store, BULK_FILES["zip"], packed)
             while not wait([storing], SIGN_EVERY_S).done:
-                yield len(lines) / (len(lines) + 1)
+                yield len(bulk.labels) / (len(bulk.labels) + 1)
             storing.result()
     attempt.store(MANIFEST, manifest)
     attempt.store(BULK_FILES["sheet"], sheet.encoded())
 
 
-class Sheet:
-    """Contact sheet of the first images of each category, filled as images are stored."""
-
-    def __init__(self, model: Model, bulk: BulkRequest) -> None:
-        self._categories = model.categories
-        wanted = bulk.rendering.side or model.generator.config.resolution
-        self._tile = min(max(wanted, TILE[0]), TILE[1])
-        self._rows: dict[int, list[Pixels]] = {}
-
-    def add(self, label: int, content: bytes) -> None:
-        """Add an image; ignored when its row, or the number of rows, is full."""
-        if label not in self._rows and len(self._rows) == MOST_ROWS:
-            return
-        row = self._rows.setdefault(label, [])
-        if len(row) < COLUMNS:
-            row.append(to_pixels(Image.open(io.BytesIO(content))))
-
-    def encoded(self) -> bytes:
-        """The sheet as PNG, a labelled row for each category."""
-        shown = sorted(self._rows)
-        rows = [self._rows[label] for label in shown]
-        names = [self._categories[label] for label in shown]
-        return encode(contact_sheet(rows, names, tile=self._tile), "png")
-
-
 def _images(
-    attempt: Attempt, files: JobFiles, model: Model, card: ModelCard, bulk: BulkRequest
-) -> Iterator[tuple[Made, bytes]]:
-    """Each image of `bulk`, once stored; later ones are sampled while earlier ones are written."""
+    attempt: Attempt, model: Model, card: ModelCard, bulk: BulkRequest
+) -> Iterator[tuple[Made, bytes] | None]:
+    """Each image of `bulk`, once stored; later ones are sampled while earlier ones are written.
+
+    None for one that no seed makes well enough.
+    """
+    files = JobFiles(attempt.ledger.storage, attempt.record.id)
     stored = files.keys()
     side = bulk.rendering.side or model.generator.config.resolution
 
-    def finish(item: tuple[int, Pixels | None]) -> tuple[Made, bytes]:
-        index, pixels = item
-        seed, name = bulk.seed + index, _name(index, bulk)
-        if pixels is None:
-            content = files.storage.read(stored[name])
+    def finish(item: tuple[int, Sampled | bytes | None]) -> tuple[Made, bytes] | None:
+        index, image = item
+        if image is None:
+            return None
+        name, first = _name(index, bulk), bulk.seed + index
+        if isinstance(image, bytes):
+            content, seed = image, first if chosen_by is None else seed_in(image)
         else:
+            seed = image.seed
             origin = Provenance(model=card.name, version=card.version, seed=seed)
-            content = render(pixels, bulk.rendering, origin)
+            content = render(image.pixels, bulk.rendering, origin)
             files.put(attempt.record.attempt, name, content)
         made = Made(
             file=name,
@@ -213,30 +191,33 @@ def _images(
             sha256=hashlib.sha256(content).hexdigest(),
             width=side,
             height=side,
+            rejected_seeds=None if chosen_by is None else rejected_before(first, seed),
         )
         return made, content
 
     pending = [i for i in range(len(bulk.labels)) if _name(i, bulk) not in stored]
+    chosen_by = _filter(attempt.ledger.storage, card, bulk)
     with ImageCounter(attempt.ledger.leases.redis, card.name) as counter:
-        sampled = _sampled(model, bulk, pending, counter)
+        sampled = BulkSampler.of(model, bulk, counter, chosen_by).sampled(pending)
         items = (
-            (i, None if _name(i, bulk) in stored else next(sampled))
+            (i, files.storage.read(stored[_name(i, bulk)]))
+            if _name(i, bulk) in stored
+            else (i, next(sampled))
             for i in range(len(bulk.labels))
         )
         yield from map_ahead(finish, items)
 
 
-def _sampled(
-    model: Model, bulk: BulkRequest, pending: Sequence[int], counter: ImageCounter
-) -> Iterator[Pixels]:
-    """The pixels of the images with the indices `pending`, in that order."""
-    engine = open_engine(model.generator)
-    for start in range(0, len(pending), engine.batch):
-        batch = pending[start : start + engine.batch]
-        z = latents([bulk.seed + i for i in batch], engine.config.z_dim, bulk.truncation)
-        pixels = engine(z, torch.tensor([bulk.labels[i] for i in batch]))
-        counter.add(len(batch))
-        yield from pixels
+def _filter(storage: Storage, card: ModelCard, bulk: BulkRequest) -> Filter | None:
+    """What rejects images of a version, where the request asks for it."""
+    if bulk.min_category_probability is None:
+        return None
+    classifier = load_photo_classifier(Registry(storage).file(card, CLASSIFIER_FILE))
+    return Filter(
+        classifier=classifier,
+        minimum=bulk.min_category_probability,
+        places=[classifier.categories.index(name) for name in card.categories],
+    )
 
 
 def _name(index: int, bulk: BulkRequest) -> str:

@@ -55,6 +55,11 @@ class ImageOptions(BaseModel):
     truncation: float = Field(
         default=1.0, gt=0, le=1, description="Below 1: more typical, less varied."
     )
+    min_category_probability: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="Reject images that show their category less surely, as the model's classifier"
+        " judges, and try up to 15 further seeds for each.",
+    )
     size: Side | None = None
     background: str | None = None
     output_format: OutputFormat = "png"
