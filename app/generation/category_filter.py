@@ -124,6 +124,6 @@ def _too_few(chosen: CategoryFilter) -> Problem:
         422,
         "too_few_passed",
         f"min_category_probability: {passed} of {count} images reached {chosen.minimum:g} with one"
-        f" of {TRIES} seeds each; the others reached {best:.2f} at most. Lower it, or ask for"
+        f" of {TRIES} seeds each; the others reached {best:.4f} at most. Lower it, or ask for"
         " another category or model.",
     )

@@ -18,9 +18,11 @@ from models.classification.photo_classifier import (
     CLASSIFIER_FILE,
     FitReport,
     PhotoClassifier,
+    look,
     save_photo_classifier,
 )
 from models.evaluation.linear_probe import LinearProbe
+from models.inference.sample import sample
 from models.networks.efficientnet_lite import FEATURES
 from models.networks.gan import GanConfig, Generator
 from worker import logs
@@ -39,23 +41,7 @@ CATEGORIES = (
 
 
 @pytest.fixture(scope="session")
-def tiny_classifier() -> PhotoClassifier:
-    """A probe that was not fitted, of which images of a generator get different probabilities."""
-    weight = torch.randn(FEATURES, len(CATEGORIES), generator=torch.Generator().manual_seed(0))
-    probe = LinearProbe(
-        mean=torch.zeros(FEATURES),
-        deviation=torch.ones(FEATURES),
-        weight=weight,
-        bias=torch.zeros(len(CATEGORIES)),
-        temperature=5.0,
-        penalty=0.1,
-    )
-    report = FitReport(photos=1, resolution=32, seconds=1.0)
-    return PhotoClassifier(categories=CATEGORIES, probe=probe, report=report)
-
-
-@pytest.fixture(scope="session")
-def tiny_version(tiny_classifier: PhotoClassifier) -> NewVersion:
+def tiny_generator() -> Generator:
     """An untrained generator, its output scaled so that its images differ well."""
     torch.manual_seed(0)
     config = GanConfig(resolution=32, channels=1, categories=10, z_dim=16, generator_width=8)
@@ -63,10 +49,33 @@ def tiny_version(tiny_classifier: PhotoClassifier) -> NewVersion:
     with torch.no_grad():
         for parameter in generator.parameters():
             parameter.mul_(4)
+    return generator
+
+
+@pytest.fixture(scope="session")
+def tiny_classifier(tiny_generator: Generator) -> PhotoClassifier:
+    """A probe of random weights, scaled so that the generator's images differ well to it."""
+    seen = look(sample(tiny_generator, range(40), [seed % 10 for seed in range(40)])).mean((2, 3))
+    random = torch.Generator().manual_seed(0)
+    probe = LinearProbe(
+        mean=seen.mean(0),
+        deviation=seen.std(0) + 0.01,
+        weight=torch.randn(FEATURES, len(CATEGORIES), generator=random),
+        bias=torch.zeros(len(CATEGORIES)),
+        temperature=20.0,
+        penalty=0.1,
+    )
+    report = FitReport(photos=1, resolution=32, seconds=1.0)
+    return PhotoClassifier(categories=CATEGORIES, probe=probe, report=report)
+
+
+@pytest.fixture(scope="session")
+def tiny_version(tiny_generator: Generator, tiny_classifier: PhotoClassifier) -> NewVersion:
+    """The generator with the classifier, to be registered."""
     return NewVersion(
         name="fashion-mnist",
-        weights=save_model(generator, CATEGORIES),
-        samples_png=sample_sheet(generator, CATEGORIES),
+        weights=save_model(tiny_generator, CATEGORIES),
+        samples_png=sample_sheet(tiny_generator, CATEGORIES),
         origin="shipped",
         files={
             "neighbours.png": b"a sheet",

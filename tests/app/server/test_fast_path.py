@@ -148,7 +148,8 @@ def test_fallbacks_are_counted_by_their_reason(http: Http) -> None:
     http.post("/generate", json={"model": "nobody"})
     http.post("/generate", json={}, headers={"Host": "evil.example"})
     http.post("/generate", content=" " * 2**15 + "{}", headers=JSON)
-    assert http.fallbacks() == {"invalid": 1, "model": 1, "host": 1, "large": 1}
+    http.post("/generate", json={"min_category_probability": 0.01})
+    assert http.fallbacks() == {"invalid": 1, "model": 1, "host": 1, "large": 1, "filter": 1}
     exposed = http.get("/metrics", headers={"Accept": "text/plain"}).text
     assert 'vitrine_fast_path_fallbacks_total{reason="large"} 1.0' in exposed
 
