@@ -60,7 +60,7 @@ def fit_photo_classifier(
     """
     began = time.monotonic()
     with zipfile.ZipFile(photos.source) as archive:
-        looker = _Looker(archive, resolution)
+        looker = Looker(archive, resolution)
         most = _affordable(looker, len(photos.categories), seconds)
         training = _drawn(looker.labels, ~photos.held_out, min(MOST_PHOTOS, most))
         held_out = _drawn(looker.labels, photos.held_out, min(MOST_HELD_OUT, len(training) / 5))
@@ -90,7 +90,7 @@ def calibration_error(probabilities: Tensor, labels: Tensor) -> float:
     return sum(float(gaps[bins == each].sum().abs()) for each in bins.unique()) / len(labels)
 
 
-class _Looker:
+class Looker:
     """Looks at photos of a canonical zip, by index."""
 
     def __init__(self, archive: zipfile.ZipFile, resolution: int) -> None:
@@ -122,7 +122,7 @@ class _Looker:
         return self.backbone(images, torch.get_num_threads())
 
 
-def _affordable(looker: _Looker, categories: int, seconds: float) -> float:
+def _affordable(looker: Looker, categories: int, seconds: float) -> float:
     """How many photos can be looked at and fitted on in that time, on this machine."""
     if seconds == math.inf:
         return math.inf

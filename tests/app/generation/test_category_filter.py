@@ -13,6 +13,7 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 from PIL import Image
+from pydantic import JsonValue
 
 from models.checkpoint import load_model
 from models.classification.photo_classifier import PhotoClassifier
@@ -122,7 +123,7 @@ def test_what_never_passes_is_refused_with_what_to_do(client: TestClient) -> Non
 def test_a_version_without_a_classifier_refuses_it(
     client: TestClient, registry: Registry, tiny_version: NewVersion
 ) -> None:
-    card = {**tiny_version.card, "capabilities": {"resolution": 32, "channels": 1}}
+    card: dict[str, JsonValue] = {**tiny_version.card, "capabilities": {"channels": 1}}
     registry.register(replace(tiny_version, name="old", files={}, card=card))
     for path in ("/generate", "/jobs/generate"):
         request = {"model": "old", "n": 1, "min_category_probability": 0.5}

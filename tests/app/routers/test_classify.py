@@ -78,7 +78,7 @@ def test_photos_of_all_formats_are_read(client: TestClient, image_format: str) -
 def test_a_data_set_has_a_classifier_once_a_job_has_fitted_it(
     client: TestClient, dataset_id: str, storage: Storage, tiny_classifier: PhotoClassifier
 ) -> None:
-    form = {"files": {"image": PHOTO}, "data": {"dataset": dataset_id}}
+    form: dict[str, Any] = {"files": {"image": PHOTO}, "data": {"dataset": dataset_id}}
     problem = assert_problem(client.post("/classify", **form), 409, "no_classifier")
     assert "training" in problem["detail"]
     names = tuple(f"c{index}" for index in range(10))

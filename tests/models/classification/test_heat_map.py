@@ -25,7 +25,7 @@ def test_heat_is_grad_cam(classifier: PhotoClassifier) -> None:
     probe = classifier.probe
     watched = maps.clone().requires_grad_()
     features = (watched.mean((2, 3)) - probe.mean) / probe.deviation
-    (features @ probe.weight + probe.bias)[0, 1].backward()  # type: ignore[no-untyped-call]
+    (features @ probe.weight + probe.bias)[0, 1].backward()
     assert watched.grad is not None
     importance = watched.grad.mean((2, 3))[0]  # equation 1 of the paper
     wanted = F.relu((importance[:, None, None] * maps[0]).sum(0))  # equation 2
