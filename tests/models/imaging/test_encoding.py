@@ -14,6 +14,7 @@ from models.imaging.encoding import (
     ImageFormat,
     Provenance,
     encode,
+    seed_in,
 )
 from models.imaging.pixels import (
     Enhancement,
@@ -198,3 +199,10 @@ def test_a_sheet_of_nothing_or_with_too_few_labels_is_refused() -> None:
         contact_sheet([[], []], None, tile=32)
     with pytest.raises(ValueError, match="1 labels for 2 rows"):
         contact_sheet([[gradient(1)], [gradient(1)]], ["one"], tile=32)
+
+
+@pytest.mark.parametrize("image_format", FORMATS)
+def test_the_seed_can_be_read_from_a_file(image_format: ImageFormat) -> None:
+    assert seed_in(encode(gradient(3), image_format, provenance=PROVENANCE)) == PROVENANCE.seed
+    with pytest.raises(ValueError, match="seed"):
+        seed_in(encode(gradient(3), image_format))
