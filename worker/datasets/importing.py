@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from models.data.archive import ArchiveLimits, DatasetError, open_archive
 from models.data.layout import arrange, list_members
-from models.data.photos import ImageError
+from models.data.photos import ImageError, ImageErrorKind
 from models.data.report import DatasetReport
 from models.data.upload_import import Imported
-from worker.datasets.import_process import FULL, REFUSED, Files, Task
+from worker.datasets.import_process import EXHAUSTED, FULL, REFUSED, Files, Task
 from worker.datasets.import_slot import (
     ASK_EVERY_S,
     Abandoned,
@@ -47,6 +47,8 @@ DIED = (
     "The photos could not be decoded within this service's bounds on memory and time. Leave out"
     " unusual files, or upload fewer photos."
 )
+
+UNDECODED: dict[int | None, ImageErrorKind] = {None: "too_slow", EXHAUSTED: "too_large"}
 
 RunTask = Callable[[Files, Task], int | None]  # see `ImportSlot.run`
 
@@ -185,6 +187,8 @@ def _decode(run: RunTask, source: BinaryIO, max_side: int) -> NDArray[np.uint8]:
         source.flush()
         files = Files(descriptor, target.fileno(), target.fileno(), answer.fileno())
         status = run(files, Task(max_side=max_side))
+        if status == FULL:
+            raise StorageFull("there is no room for temporary files")
         try:
             if status not in (0, REFUSED):
                 raise ValueError(f"status {status}")
@@ -197,7 +201,7 @@ def _decode(run: RunTask, source: BinaryIO, max_side: int) -> NDArray[np.uint8]:
             raise
         except (ValueError, TypeError, LookupError) as error:
             logger.warning("the process that decoded a photo failed: %s", error)
-            raise ImageError("too_slow" if status is None else "corrupt") from error
+            raise ImageError(UNDECODED.get(status, "corrupt")) from error
 
 
 def _start_of(file: IO[bytes], size: int) -> bytes:

@@ -172,13 +172,14 @@ def _images(
     stored = files.keys()
     side = bulk.rendering.side or model.generator.config.resolution
 
-    def finish(item: tuple[int, Sampled | bytes | None]) -> tuple[Made, bytes] | None:
+    def finish(item: tuple[int, Sampled | None]) -> tuple[Made, bytes] | None:
         index, image = item
-        if image is None:
-            return None
         name, first = _name(index, bulk), bulk.seed + index
-        if isinstance(image, bytes):
-            content, seed = image, first if chosen_by is None else seed_in(image)
+        if name in stored:
+            content = files.storage.read(stored[name])
+            seed = first if chosen_by is None else seed_in(content)
+        elif image is None:
+            return None
         else:
             seed = image.seed
             origin = Provenance(model=card.name, version=card.version, seed=seed)
@@ -200,9 +201,7 @@ def _images(
     with ImageCounter(attempt.ledger.leases.redis, card.name) as counter:
         sampled = BulkSampler.of(model, bulk, counter, chosen_by).sampled(pending)
         items = (
-            (i, files.storage.read(stored[_name(i, bulk)]))
-            if _name(i, bulk) in stored
-            else (i, next(sampled))
+            (i, None if _name(i, bulk) in stored else next(sampled))
             for i in range(len(bulk.labels))
         )
         yield from map_ahead(finish, items)
