@@ -27,7 +27,8 @@ GENERATING_S = 0.05  # for each image
 FITTING_SHARE = 0.1  # of the time, at most; the CNN of grey photos
 OPENING_SHARE = 0.12  # of the time, at most, unless the stages before it end early
 EVALUATING_SHARE = 0.08  # the same
-CLASSIFYING_SHARE, CLASSIFYING_S = 0.05, 0.05  # the same; for each photo
+CLASSIFYING_SHARE = 0.1  # the same
+BACKBONE_S, CLASSIFYING_S = 3.0, 0.05  # to open the backbone; for each photo
 REGISTERING_S, REGISTERING_SHARE = 4.0, 0.25  # the smaller one
 
 
@@ -59,7 +60,7 @@ def _preparing(job: TrainJob | NasJob, purpose: str = "", *, grey: bool) -> Stag
 
 
 def _classifying(job: TrainJob | NasJob, photos: int) -> Stages:
-    expected_s = CLASSIFYING_S * min(photos, MOST_PHOTOS + MOST_HELD_OUT)
+    expected_s = BACKBONE_S + CLASSIFYING_S * min(photos, MOST_PHOTOS + MOST_HELD_OUT)
     return {CLASSIFYING: min(expected_s, CLASSIFYING_SHARE * job.max_seconds)}
 
 
