@@ -1,4 +1,4 @@
-"""python -m benchmarks.job_cost: overhead of the ledger on a training, and latency of a submit.
+"""python -m benchmarks.jobs.cost: overhead of the ledger on a training, and latency of a submit.
 
 Trainings inside and outside a job take turns, on the same photos and for as many images. Inside a
 job, once a second, they report progress, renew the lease and check for cancellation, on a Valkey

@@ -1,4 +1,4 @@
-"""python -m benchmarks.job_listing: latency of GET /jobs, submit and reconcile as jobs accumulate.
+"""python -m benchmarks.jobs.listing: latency of GET /jobs, submit and reconcile as jobs accumulate.
 
 The object store, a folder or moto's S3 server, is filled with records of ended jobs, three
 revisions each. Requests then go over HTTP to a service without a worker. `--checkout NAME=FOLDER`
