@@ -103,8 +103,12 @@ def test_zips_and_single_images_are_filtered_as_well(client: TestClient) -> None
     assert seed_in(image.content) == data[0]["seed"]
 
 
-def test_a_replay_is_filtered_from_the_same_seeds(client: TestClient) -> None:
-    request = {"n": 4, "min_category_probability": MINIMUM, "output_format": "webp"}
+def test_a_replay_is_filtered_from_the_same_seeds(
+    client: TestClient, wanted: list[tuple[int, float]]
+) -> None:
+    # A request whose first image is made from another seed than its own.
+    first = next(40 + index for index, (seed, _) in enumerate(wanted) if seed != 40 + index)
+    request = {"seed": first, "min_category_probability": MINIMUM, "output_format": "webp"}
     answers = [
         client.post("/generate", json=request, headers={"Idempotency-Key": "k"}) for _ in range(2)
     ]

@@ -72,7 +72,8 @@ def test_a_version_has_a_card_a_sheet_and_weights(
 
 
 def test_a_version_has_the_files_that_its_card_names(client: TestClient) -> None:
-    assert client.get(f"{MODEL}/versions/1").json()["files"] == ["neighbours.png"]
+    files = client.get(f"{MODEL}/versions/1").json()["files"]
+    assert files == ["classifier.safetensors", "neighbours.png"]
     file = client.get(f"{MODEL}/versions/1/files/neighbours.png")
     assert (file.content, file.headers["content-type"]) == (b"a sheet", "image/png")
 
