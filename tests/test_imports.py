@@ -19,7 +19,8 @@ FORBIDDEN = {
 # so that there are no cycles.
 ROOMS = {
     "models": [
-        *("progress", "imaging", "data", "networks", "inference", "training", "evaluation"),
+        *("progress", "imaging", "data", "networks", "inference", "cutouts"),
+        *("training", "evaluation"),
         *("checkpoint", "card", "search", "idx", "pretrain", "evaluate", "backbones"),
     ],
     "worker": [

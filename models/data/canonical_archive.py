@@ -39,7 +39,7 @@ Result = TypeVar("Result")
 
 MAX_SIDE = 512  # pixels; the longest side of a kept photo
 THREADS = 2
-AHEAD = 6  # photos being decoded or waiting for their turn; bounds memory
+AHEAD = 3  # photos a thread, being decoded or waiting for their turn; bounds memory
 LISTED_SKIPS = 100
 
 
@@ -176,13 +176,15 @@ def import_archive(source: IO[bytes], target: IO[bytes], limits: ArchiveLimits) 
     return tally.report()
 
 
-def map_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`map` on THREADS threads, in order, at most AHEAD items ahead of the consumer."""
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int = THREADS
+) -> Iterator[Result]:
+    """`map` on so many threads, in order, at most AHEAD items a thread ahead of the consumer."""
     pending: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         for item in items:
             pending.append(pool.submit(function, item))
-            if len(pending) >= AHEAD:
+            if len(pending) >= AHEAD * threads:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
