@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from torch import OutOfMemoryError
 
 from models.checkpoint import CheckpointError
+from worker.datasets.cutouts import NotPrepared
 from worker.datasets.datasets import DatasetInUse, DatasetNotFound
 from worker.datasets.direct_uploads import UploadNotFound, UploadTooLarge
 from worker.datasets.import_slot import ImportAbandoned, TooManyImports
@@ -112,6 +113,7 @@ class Answer(NamedTuple):
 ANSWERS: dict[type[Exception], Answer] = {
     JobNotFound: Answer(404, "job_not_found"),
     DatasetNotFound: Answer(404, "dataset_not_found"),
+    NotPrepared: Answer(409, "not_prepared"),
     UploadNotFound: Answer(404, "upload_not_found"),
     ModelNotFound: Answer(404, "model_not_found"),
     ObjectNotFound: Answer(404, "not_found", "There is no such file."),

@@ -46,7 +46,7 @@ ROOMS = {
             "attempt",
             "queue",
         ),
-        *("generation", "training", "search", "tasks", "prune", "__main__"),
+        *("generation", "preparation", "training", "search", "tasks", "prune", "__main__"),
     ],
     "app": [
         *(

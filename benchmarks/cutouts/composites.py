@@ -1,6 +1,6 @@
 """Composites with known masks: products cut out of clean photos, or drawn, on other backgrounds.
 
-A photo is clean where the network's masks at three resolutions agree, and nothing touches the
+A photo is clean where the network's masks at two resolutions agree, and nothing touches the
 border. Its product, moved to another background, is a picture that the network has not seen.
 """
 
@@ -20,7 +20,7 @@ from models.imaging.pixels import Pixels, resize, to_image, to_pixels
 from models.inference.backbones import open_backbone
 
 KINDS = ("real", "textured", "like-coloured", "light", "dark")
-AGREEING = (224, 320, 416)  # resolutions of the masks of a clean photo
+AGREEING = (224, 320)  # resolutions of the masks of a clean photo
 CLEAN_IOU = 0.975
 SIDE = 320  # of a composite
 DRAWN_EVERY = 4  # composites; of the others the product is of a photo
@@ -60,7 +60,7 @@ def clean_photos(archive: Path, wanted: int, seed: int) -> Iterator[CleanPhoto]:
         cleaned = [clean_mask(net([pixels])[0, 0].numpy(), photos[index].size) for net in networks]
         inside = [each.mask >= 128 for each in cleaned]
         border = (inside[1][0], inside[1][-1], inside[1][:, 0], inside[1][:, -1])
-        if any(map(np.any, border)) or min(map(iou, inside[1:], inside)) < CLEAN_IOU:
+        if any(map(np.any, border)) or iou(*inside) < CLEAN_IOU:
             continue
         yield CleanPhoto(pixels, cleaned[1].mask)
         found += 1
@@ -86,7 +86,7 @@ def composites(photos: Sequence[CleanPhoto], count: int, seed: int) -> Iterator[
             behind = backgrounds.like_coloured(rng, (SIDE, SIDE), color)
         else:
             behind = backgrounds.PLAIN[kind](rng, (SIDE, SIDE))
-        yield Composite(kind, _pasted(pixels, mask, behind), mask)
+        yield Composite(kind, *_pasted(pixels, mask, behind))
 
 
 def iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
@@ -109,14 +109,15 @@ def _placed(rng: np.random.Generator, product: CleanPhoto) -> tuple[Pixels, Pixe
     return placed[0], placed[1]
 
 
-def _pasted(pixels: Pixels, mask: Pixels, behind: Pixels) -> Pixels:
-    """The product on its background, with the soft shadow that lies around it."""
+def _pasted(pixels: Pixels, mask: Pixels, behind: Pixels) -> tuple[Pixels, Pixels]:
+    """The product on its background, with the soft shadow that lies around it, and its mask."""
     # Its outermost pixels show what was behind it before.
     core = to_image(mask).filter(ImageFilter.MinFilter(3)).filter(ImageFilter.GaussianBlur(0.7))
-    shadow = to_image(mask).filter(ImageFilter.GaussianBlur(6))
+    shadow = core.filter(ImageFilter.GaussianBlur(6))
     dimmed = behind * (1 - 0.3 * to_pixels(shadow) / 255)
     opacity = to_pixels(core) / 255
-    return (pixels * opacity + dimmed * (1 - opacity)).round().astype(np.uint8)
+    blended = pixels * opacity + dimmed * (1 - opacity)
+    return blended.round().astype(np.uint8), to_pixels(core)
 
 
 def _drawn(rng: np.random.Generator) -> CleanPhoto:

@@ -3,6 +3,8 @@
 They are stored as JSON lines, one for each photo, in the order of the canonical zip.
 """
 
+import csv
+import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,6 +20,12 @@ from models.cutouts.studio import bounding_box
 from models.data.report import Json
 from models.imaging.pixels import to_pixels
 
+# Raised with every change of masks, weights or attributes: those of another method are made anew.
+METHOD = "1"
+COLUMNS = (
+    *("file", "category", "color", "lab_l", "lab_a", "lab_b", "fill"),
+    *("area", "contact", "entropy", "doubts"),
+)
 LISTED = 20  # doubtful photos in a summary
 
 
@@ -60,6 +68,18 @@ class PhotoAttributes:
 def dump(attributes: Iterable[PhotoAttributes]) -> bytes:
     """JSON lines, as `parse` reads them."""
     return "".join(json.dumps(asdict(each)) + "\n" for each in attributes).encode()
+
+
+def as_csv(attributes: Iterable[PhotoAttributes]) -> str:
+    """A header and one line for each photo; several doubts are joined by semicolons."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    for each in attributes:
+        lab = each.lab or (None, None, None)
+        about = (each.file, each.category, each.color, *lab, each.fill)
+        writer.writerow([*about, each.area, each.contact, each.entropy, "; ".join(each.doubts)])
+    return text.getvalue()
 
 
 def parse(data: bytes) -> list[PhotoAttributes]:

@@ -18,9 +18,8 @@ from models.data.canonical_archive import map_ahead
 from models.data.photos import decode_kept
 from models.data.upload_import import label_of
 from models.imaging.pixels import Pixels, to_image, to_pixels
-from models.inference.backbones import identity, open_backbone
+from models.inference.backbones import open_backbone
 
-METHOD = 1  # raised with every change of masks or attributes: what is stored is made anew then
 PNG_LEVEL = 6
 
 
@@ -30,11 +29,6 @@ class CutOut:
 
     mask_png: bytes  # 8 bits, of the photo's size
     attributes: PhotoAttributes
-
-
-def method_name() -> str:
-    """Names the method and the weights: masks of other methods are not mixed with these."""
-    return f"{METHOD}-{identity('u2net-p').weights_sha256[:12]}"
 
 
 def segment(image: Image.Image) -> Segmentation:

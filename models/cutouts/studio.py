@@ -2,7 +2,8 @@
 
 The edge takes its colours from the product alone, not from the background that it is mixed with.
 Paper: "Approximate Fast Foreground Colour Estimation" - Forte, 2021 (ICIP, blur fusion,
-https://doi.org/10.1109/ICIP42928.2021.9506164). Ours differs: one pass, at the size of the result.
+https://doi.org/10.1109/ICIP42928.2021.9506164). Ours differs: one pass, at the size of the
+result, and mixed pixels count less.
 
 Shapes: H height, W width, C image channels (1 grey, 3 sRGB), R side of the result.
 """
@@ -20,7 +21,8 @@ from models.imaging.pixels import Pixels, to_image, to_pixels
 
 FILL = 0.88  # of the result's side, that the product's longer side takes
 BLUR_SHARE = 1 / 16  # of the result's side: from how far the edge takes its colours
-FEW = 1e-4  # of opacity: no colour to take
+PURITY = 4  # power of the opacity that a pixel's colour counts with: mixed ones hardly do
+FEW = 1e-6  # of weight: no colour to take
 Color = tuple[int, int, int]
 Floats = NDArray[np.float32]
 
@@ -42,15 +44,18 @@ class _Frame:
         side = max(right - left, bottom - top) / FILL
         return cls((left + right - side) / 2, (top + bottom - side) / 2, side)
 
-    def resampled(self, pixels: Pixels, resolution: int, beyond: str) -> Pixels:
-        """(H, W, C) to (R, R, C); `beyond` is numpy's way to go on outside the photo."""
+    def resampled(self, pixels: Pixels, resolution: int, *, is_mask: bool = False) -> Pixels:
+        """(H, W, C) to (R, R, C); beyond its border a photo goes on, and a mask is empty."""
         height, width, _ = pixels.shape
         right, bottom = self.left + self.side - width, self.top + self.side - height
         pad = max(0, ceil(max(-self.left, -self.top, right, bottom)))
-        padded = np.pad(pixels, ((pad, pad), (pad, pad), (0, 0)), mode=beyond)  # type: ignore[call-overload] # `beyond` is not a literal
+        ends = ((pad, pad), (pad, pad), (0, 0))
+        padded = np.pad(pixels, ends) if is_mask else np.pad(pixels, ends, mode="edge")
         left, top = self.left + pad, self.top + pad
-        # Bicubic rings less where a product has fewer pixels than the result.
+        # Sharp, but for masks, which must not ring, and products that have too few pixels.
         kernel = Resampling.LANCZOS if self.side > resolution else Resampling.BICUBIC
+        if is_mask:
+            kernel = Resampling.HAMMING if self.side > resolution else Resampling.BILINEAR
         box = (left, top, left + self.side, top + self.side)
         return to_pixels(to_image(padded).resize((resolution, resolution), kernel, box))
 
@@ -72,8 +77,8 @@ def studio_photo(
     """
     mode = "L" if channels == 1 else "RGB"
     frame = _Frame.around(mask)
-    pixels = frame.resampled(to_pixels(image.convert(mode)), resolution, "edge")
-    opacity = frame.resampled(mask, resolution, "constant").astype(np.float32) * np.float32(1 / 255)
+    pixels = frame.resampled(to_pixels(image.convert(mode)), resolution)
+    opacity = frame.resampled(mask, resolution, is_mask=True) * np.float32(1 / 255)
     color = _of_product(pixels.astype(np.float32), opacity)
     paper = to_pixels(Image.new("RGB", (1, 1), background).convert(mode))
     blended = color * opacity + paper * (1 - opacity)
@@ -97,7 +102,7 @@ def bounding_box(mask: Pixels) -> tuple[int, int, int, int]:
 def _of_product(pixels: Floats, opacity: Floats) -> Floats:
     """The product's own colours F, (R, R, C), where the photo is I = alpha F + (1 - alpha) B."""
     radius = max(1, round(BLUR_SHARE * len(pixels)))
-    inside, outside = opacity, 1 - opacity
+    inside, outside = opacity**PURITY, (1 - opacity) ** PURITY
     foreground = _blurred(pixels * inside, radius) / (_blurred(inside, radius) + FEW)
     background = _blurred(pixels * outside, radius) / (_blurred(outside, radius) + FEW)
     rest = pixels - opacity * foreground - (1 - opacity) * background

@@ -7,6 +7,7 @@ import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from pydantic import BaseModel, JsonValue, ValidationError
@@ -16,11 +17,13 @@ from models.data.report import DatasetReport
 from models.data.split import SEARCHED, held_out_sizes
 from models.data.upload_import import Imported, import_photos
 from worker import damage
+from worker.datasets.cutouts import CutoutStore
 from worker.datasets.import_slot import Abandoned, wanted
 from worker.ledger.records import Records
 from worker.revision_chain import RecordDamaged
 from worker.schemas.jobs import is_id, new_id, now
-from worker.schemas.requests import DatasetId, GenerateJob
+from worker.schemas.preparation import DatasetId, Normalise
+from worker.schemas.requests import GenerateJob
 from worker.storage import ObjectExists, ObjectNotFound, Storage
 
 ImportPhotos = Callable[[BinaryIO, BinaryIO, ArchiveLimits, Abandoned], Imported]
@@ -34,6 +37,19 @@ class DatasetInUse(RuntimeError):
     """A job that has not ended uses the data set."""
 
 
+@dataclass(frozen=True)
+class UploadOptions:
+    """What a client says of a new data set."""
+
+    name: str
+    normalise: Normalise = "as_is"
+
+    def encoded(self) -> bytes:
+        """Bytes that differ where the options do."""
+        # The default adds nothing: earlier releases knew the name alone.
+        return self.name.encode() + (b"" if self.normalise == "as_is" else b"\0studio")
+
+
 class DatasetRecord(BaseModel):
     """One data set, with the report of its validation."""
 
@@ -45,6 +61,11 @@ class DatasetRecord(BaseModel):
     grey: bool
     fingerprint: str
     report: dict[str, JsonValue]
+    normalise: Normalise = "as_is"  # of trainings that do not say it
+
+    def normalisation(self, asked: Normalise | None) -> Normalise:
+        """How a training normalises the photos: as it asks, or by the data set's default."""
+        return asked or self.normalise
 
     @property
     def channels(self) -> int:
@@ -89,7 +110,7 @@ class DatasetStore:
     def add(
         self,
         source: BinaryIO,
-        name: str,
+        options: UploadOptions,
         limits: ArchiveLimits,
         dataset_id: DatasetId | None = None,
         abandoned: Abandoned = wanted,
@@ -107,7 +128,7 @@ class DatasetStore:
         dataset_id = dataset_id or new_id("ds")
         with tempfile.TemporaryFile() as canonical:
             imported = self._import(source, canonical, limits, abandoned)
-            record = _record(dataset_id, name, imported.report)
+            record = _record(dataset_id, options, imported.report)
             self.storage.put(f"datasets/{dataset_id}/images.zip", canonical)
         self.storage.put(f"datasets/{dataset_id}/preview.png", imported.preview_png)
         try:
@@ -169,12 +190,16 @@ class DatasetStore:
         self.storage.clear(f"datasets/{dataset_id}")
 
     def preview(self, dataset_id: str) -> bytes:
-        """The contact sheet, PNG.
+        """The contact sheet, PNG; of the photos alone until the data set is prepared.
 
         Raises:
             DatasetNotFound: no such data set.
+            RecordDamaged: its record cannot be read.
         """
         self.fetch(dataset_id)
+        cutouts = CutoutStore(self.storage, dataset_id)
+        if (prepared := cutouts.find()) is not None:
+            return cutouts.sheet(prepared)
         return self.storage.read(f"datasets/{dataset_id}/preview.png")
 
     @contextmanager
@@ -193,16 +218,17 @@ class DatasetStore:
             yield target
 
 
-def _record(dataset_id: str, name: str, report: DatasetReport) -> DatasetRecord:
+def _record(dataset_id: str, options: UploadOptions, report: DatasetReport) -> DatasetRecord:
     return DatasetRecord(
         id=dataset_id,
-        name=unicodedata.normalize("NFC", name),
+        name=unicodedata.normalize("NFC", options.name),
         created_at=now().isoformat().replace("+00:00", "Z"),
         images=report.images,
         categories=[category.name for category in report.categories],
         grey=report.grey,
         fingerprint=report.fingerprint,
         report=report.to_json(),
+        normalise=options.normalise,
     )
 
 
