@@ -17,7 +17,7 @@ from worker.storage import Storage
 
 CUTTING = "cutting out the products"  # name of the stage
 CUTTING_S = 0.35  # a photo on one core; measured while it runs
-PROBE = 50  # photos, after which the pace is known
+PROBE = 20  # photos, after which the pace is known
 MOST_SHARE = 0.5  # of a job's time; where cutting out takes more, the job is refused
 
 
