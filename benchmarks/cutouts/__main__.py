@@ -48,9 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _measured(made: Sequence[Composite], resolution: int) -> tuple[list[float], float]:
     """IoU of each composite, and seconds a photo; the network is opened before."""
     network = open_backbone("u2net-p", "masks", torch.device("cpu"), resolution)
-    began = time.perf_counter()
+    began = time.process_time()
     masks = [_mask(network([each.pixels])[0, 0].numpy(), each) for each in made]
-    seconds = (time.perf_counter() - began) / len(made)
+    seconds = (time.process_time() - began) / len(made)
     return [
         iou(m, each.mask[..., 0] >= OUTLINE) for m, each in zip(masks, made, strict=True)
     ], seconds
@@ -66,7 +66,7 @@ def _print(made: Sequence[Composite], found: list[float], resolution: int, secon
     groups: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for each, value in zip(made, found, strict=True):
         groups[each.kind].append(value)
-    print(f"\n{resolution} px, {seconds:.3f} s a photo on one core")
+    print(f"\n{resolution} px, {seconds:.3f} s of one core a photo")
     for name, values in {"all": found, **groups}.items():
         low = sum(value < 0.9 for value in values)
         print(
