@@ -23,9 +23,9 @@ class Trust:
     @property
     def doubts(self) -> list[str]:
         """Why the mask is doubtful, in words; empty if it is not."""
-        found = []
         if self.area < SMALLEST:
-            found.append("the product is too small or was not found")
+            return ["the product is too small or was not found"]
+        found = []
         if self.area > LARGEST:
             found.append("the product fills nearly the whole photo")
         if self.contact > MOST_CONTACT:

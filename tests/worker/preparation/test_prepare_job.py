@@ -40,8 +40,14 @@ def dataset(storage: Storage) -> DatasetRecord:
 @pytest.fixture
 def tiny_job(dataset: DatasetRecord) -> TrainJob:
     """A training of a few seconds."""
-    options = {"resolution": 28, "preset": "fast", "batch_size": 4, "max_images": 40}
-    return TrainJob(dataset=dataset.id, model="tiny", **options)
+    return TrainJob(
+        dataset=dataset.id,
+        model="tiny",
+        resolution=28,
+        preset="fast",
+        batch_size=4,
+        max_images=40,
+    )
 
 
 def succeeded(record: JobRecord) -> bool:
