@@ -8,9 +8,10 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from models.cutouts.colors import Lab, color_name, product_color
@@ -18,13 +19,14 @@ from models.cutouts.doubt import measure_trust
 from models.cutouts.masks import Segmentation
 from models.cutouts.studio import bounding_box
 from models.data.report import Json
+from models.imaging.lab import to_lab
 from models.imaging.pixels import to_pixels
 
 # Raised with every change of masks, weights or attributes: those of another method are made anew.
 METHOD = "1"
 COLUMNS = (
     *("file", "category", "color", "lab_l", "lab_a", "lab_b", "fill"),
-    *("area", "contact", "entropy", "doubts"),
+    *("area", "contact", "entropy", "doubts", "given"),
 )
 LISTED = 20  # doubtful photos in a summary
 
@@ -42,6 +44,7 @@ class PhotoAttributes:
     contact: float
     entropy: float
     doubts: tuple[str, ...]  # why the mask is doubtful; empty: it is not
+    given: dict[str, str] = field(default_factory=dict)  # by the upload's `attributes.csv`
 
     @classmethod
     def measure(
@@ -65,6 +68,19 @@ class PhotoAttributes:
         )
 
 
+def overridden(attributes: PhotoAttributes, given: dict[str, str]) -> PhotoAttributes:
+    """The attributes where a shop has given some itself: its colour counts, as a name or a code."""
+    color = given.get("color")
+    changed = replace(attributes, given=given)
+    if color is None:
+        return changed
+    if not color.startswith("#"):
+        return replace(changed, color=color)
+    x, y, z = to_lab(np.frombuffer(bytes.fromhex(color[1:]), np.uint8)).tolist()
+    lab = round(x, 1), round(y, 1), round(z, 1)
+    return replace(changed, color=color_name(lab), lab=lab)
+
+
 def dump(attributes: Iterable[PhotoAttributes]) -> bytes:
     """JSON lines, as `parse` reads them."""
     return "".join(json.dumps(asdict(each)) + "\n" for each in attributes).encode()
@@ -78,7 +94,8 @@ def as_csv(attributes: Iterable[PhotoAttributes]) -> str:
     for each in attributes:
         lab = each.lab or (None, None, None)
         about = (each.file, each.category, each.color, *lab, each.fill)
-        writer.writerow([*about, each.area, each.contact, each.entropy, "; ".join(each.doubts)])
+        trust = (each.area, each.contact, each.entropy, "; ".join(each.doubts))
+        writer.writerow([*about, *trust, json.dumps(each.given) if each.given else None])
     return text.getvalue()
 
 

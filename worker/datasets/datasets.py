@@ -3,16 +3,18 @@
 The record is stored last, so an interrupted upload never becomes a visible data set.
 """
 
+import json
 import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from models.data.archive import ArchiveLimits
+from models.data.given_attributes import GivenAttributes
 from models.data.report import DatasetReport
 from models.data.split import SEARCHED, held_out_sizes
 from models.data.upload_import import Imported, import_photos
@@ -131,6 +133,7 @@ class DatasetStore:
             record = _record(dataset_id, options, imported.report)
             self.storage.put(f"datasets/{dataset_id}/images.zip", canonical)
         self.storage.put(f"datasets/{dataset_id}/preview.png", imported.preview_png)
+        self.storage.put(_given_key(dataset_id), json.dumps(asdict(imported.given)).encode())
         try:
             self.storage.create(_record_key(dataset_id), record.model_dump_json().encode())
         except ObjectExists:
@@ -193,14 +196,21 @@ class DatasetStore:
         """The contact sheet, PNG; of the photos alone until the data set is prepared.
 
         Raises:
-            DatasetNotFound: no such data set.
-            RecordDamaged: its record cannot be read.
+            DatasetNotFound, RecordDamaged: as `fetch` does.
         """
         self.fetch(dataset_id)
         cutouts = CutoutStore(self.storage, dataset_id)
         if (prepared := cutouts.find()) is not None:
             return cutouts.sheet(prepared)
         return self.storage.read(f"datasets/{dataset_id}/preview.png")
+
+    def given_attributes(self, dataset_id: str) -> GivenAttributes:
+        """What the upload's `attributes.csv` says of the photos, by their stored names."""
+        try:
+            stored = self.storage.read(_given_key(dataset_id))
+        except ObjectNotFound:  # of an earlier release
+            return GivenAttributes()
+        return GivenAttributes.from_json(json.loads(stored))
 
     @contextmanager
     def open_images(self, dataset_id: str) -> Iterator[BinaryIO]:
@@ -230,6 +240,10 @@ def _record(dataset_id: str, options: UploadOptions, report: DatasetReport) -> D
         report=report.to_json(),
         normalise=options.normalise,
     )
+
+
+def _given_key(dataset_id: str) -> str:
+    return f"datasets/{dataset_id}/attributes.json"
 
 
 def _record_key(dataset_id: str) -> str:

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import traceback
+from dataclasses import asdict
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -122,7 +123,8 @@ def _import(files: Files, limits: ArchiveLimits) -> int:
             json.dump({"code": error.code, "message": str(error)}, answer)
             return REFUSED
         preview.write(imported.preview_png)
-        json.dump(imported.report.to_json(), answer)
+        given = asdict(imported.given)
+        json.dump({"report": imported.report.to_json(), "given": given}, answer, ensure_ascii=False)
     return 0
 
 

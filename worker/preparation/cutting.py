@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 import torch
 
-from models.cutouts.attributes import PhotoAttributes
+from models.cutouts.attributes import PhotoAttributes, overridden
 from models.cutouts.segmentation import cut_out_photos
 from models.cutouts.studio_dataset import cutout_sheet
 from models.imaging.encoding import encode
@@ -38,8 +38,11 @@ def cut_out(storage: Storage, reporter: ProgressReporter, dataset: DatasetRecord
     found = store.find()
     if found is not None:
         return found
-    with DatasetStore(storage).open_images(dataset.id) as photos, tempfile.TemporaryFile() as masks:
-        attributes = _write_masks(photos, masks, reporter, dataset)
+    datasets = DatasetStore(storage)
+    with datasets.open_images(dataset.id) as photos, tempfile.TemporaryFile() as masks:
+        measured = _write_masks(photos, masks, reporter, dataset)
+        given = datasets.given_attributes(dataset.id)
+        attributes = [overridden(each, given.of(each.file)) for each in measured]
         sheet = encode(cutout_sheet(photos, masks, attributes), "png")
         masks.seek(0)
         return store.add(masks, attributes, sheet)

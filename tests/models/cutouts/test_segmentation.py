@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.cutouts.attributes import PhotoAttributes, as_csv, dump, parse, summarise
+from models.cutouts.attributes import (
+    PhotoAttributes,
+    as_csv,
+    dump,
+    overridden,
+    parse,
+    summarise,
+)
 from models.cutouts.segmentation import CutOut, cut_out_photos, decode_mask
 from models.cutouts.studio import studio_photo
 from models.cutouts.studio_dataset import cutout_sheet, read_studio_images
@@ -100,3 +107,15 @@ def test_attributes_survive_storage_and_are_summed_up(attributes: list[PhotoAttr
     assert len(lines) == 5
     with pytest.raises(ValueError, match="damaged"):
         parse(b'{"file": 1}\n')
+
+
+def test_what_a_shop_gives_overrides_what_is_measured(attributes: list[PhotoAttributes]) -> None:
+    measured = attributes[0]
+    named = overridden(measured, {"color": "petrol", "size": "M"})
+    assert (named.color, named.lab) == ("petrol", measured.lab)
+    assert named.given == {"color": "petrol", "size": "M"}
+    coded = overridden(measured, {"color": "#B5121B"})
+    assert coded.color == "red"
+    np.testing.assert_allclose(coded.lab or (), (38.6, 59.7, 42.2), atol=0.3)
+    assert overridden(measured, {}) == measured
+    assert parse(dump([coded])) == [coded]

@@ -33,6 +33,7 @@ def dataset(storage: Storage) -> DatasetRecord:
         for name in names
         for number in (1, 2)
     }
+    photos["attributes.csv"] = b"file,color,material\ndress/1.jpg,petrol,silk\n"
     with zipped(photos) as upload:
         return DatasetStore(storage).add(upload, UploadOptions("few"), ArchiveLimits())
 
@@ -72,6 +73,8 @@ def test_a_preparation_stores_masks_attributes_and_a_sheet(
         names = zipfile.ZipFile(photos).namelist()
         assert zipfile.ZipFile(masks).namelist() == names == [each.file for each in attributes]
     assert {each.category for each in attributes} == set(dataset.categories)
+    assert (attributes[0].color, attributes[0].given["material"]) == ("petrol", "silk")
+    assert attributes[1].given == {}
     assert DatasetStore(storage).preview(dataset.id) == store.sheet(found) != before
 
     again = jobs.submit("prepare", PrepareJob(dataset=dataset.id))
