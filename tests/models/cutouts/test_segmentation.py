@@ -20,6 +20,7 @@ from models.cutouts.segmentation import CutOut, cut_out_photos, decode_mask
 from models.cutouts.studio import studio_photo
 from models.cutouts.studio_dataset import cutout_sheet, read_studio_images
 from models.data.photos import decode, fit_square
+from models.imaging.lab import to_lab
 from tests.models.pictures import noise, saved, zipped
 
 PHOTOS = Path(__file__).parents[1] / "photos"
@@ -116,6 +117,7 @@ def test_what_a_shop_gives_overrides_what_is_measured(attributes: list[PhotoAttr
     assert named.given == {"color": "petrol", "size": "M"}
     coded = overridden(measured, {"color": "#B5121B"})
     assert coded.color == "red"
-    np.testing.assert_allclose(coded.lab or (), (38.6, 59.7, 42.2), atol=0.3)
+    expected = to_lab(np.array([0xB5, 0x12, 0x1B], dtype=np.uint8))
+    np.testing.assert_allclose(coded.lab or (), expected, atol=0.06)
     assert overridden(measured, {}) == measured
     assert parse(dump([coded])) == [coded]
