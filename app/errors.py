@@ -18,6 +18,7 @@ from torch import OutOfMemoryError
 from models.checkpoint import CheckpointError
 from models.classification.photo_classifier import BackboneChanged
 from models.data.photos import ImageError
+from worker.datasets.cutouts import NotPrepared
 from worker.datasets.dataset_classifiers import ClassifierMissing
 from worker.datasets.datasets import DatasetInUse, DatasetNotFound
 from worker.datasets.direct_uploads import UploadNotFound, UploadTooLarge
@@ -115,6 +116,7 @@ class Answer(NamedTuple):
 ANSWERS: dict[type[Exception], Answer] = {
     JobNotFound: Answer(404, "job_not_found"),
     DatasetNotFound: Answer(404, "dataset_not_found"),
+    NotPrepared: Answer(409, "not_prepared"),
     UploadNotFound: Answer(404, "upload_not_found"),
     ModelNotFound: Answer(404, "model_not_found"),
     ObjectNotFound: Answer(404, "not_found", "There is no such file."),

@@ -24,6 +24,7 @@ from worker.schemas.image_options import Category, ImageOptions
 from worker.schemas.jobs import JobError, JobProgress, JobRecord
 from worker.schemas.requests import BULK_FILES, MAX_BULK_IMAGES, JobRequest, QueueName
 
+DATASET_VIEWS = ("preview", "attributes")
 MAX_SYNCHRONOUS_IMAGES = 64
 MAX_PIXELS = 64 * 512 * 512  # of all images in one answer
 
@@ -175,7 +176,11 @@ class JobView(BaseModel):
 
 
 def _result_links(job_id: str, result: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    """Where the results of a job are: its model version with all files, and generated images."""
+    """Where the results of a job are: its data set, or its version's files and images."""
+    if "dataset" in result:
+        dataset = f"/datasets/{result['dataset']}"
+        found = {"dataset": dataset, **{name: f"{dataset}/{name}" for name in DATASET_VIEWS}}
+        return dict(found)
     version = f"/models/{result['model']}/versions/{result['version']}"
     links: dict[str, JsonValue] = {"version": version}
     links |= {kind: f"{version}/{kind}" for kind in ("samples", "weights")}

@@ -19,8 +19,8 @@ FORBIDDEN = {
 # so that there are no cycles.
 ROOMS = {
     "models": [
-        *("progress", "imaging", "data", "networks", "inference", "training", "evaluation"),
-        *("checkpoint", "classification", "card", "search"),
+        *("progress", "imaging", "data", "networks", "inference", "cutouts"),
+        *("training", "evaluation", "checkpoint", "classification", "card", "search"),
         *("idx", "pretrain", "evaluate", "backbones"),
     ],
     "worker": [
@@ -46,7 +46,7 @@ ROOMS = {
             "attempt",
             "queue",
         ),
-        *("generation", "training", "search", "tasks", "prune", "__main__"),
+        *("generation", "preparation", "training", "search", "tasks", "prune", "__main__"),
     ],
     "app": [
         *(

@@ -24,6 +24,7 @@ from worker.datasets.datasets import DatasetNotFound
 from worker.devices import device_lock
 from worker.generation.bulk_generation import NoImagePassed, run_generation
 from worker.ledger.ledger import LeaseLost
+from worker.preparation.prepare_job import run_preparation
 from worker.queue.queue import JobQueue, open_queue
 from worker.registry.registry import ModelNotFound, WeightsDamaged
 from worker.revision_chain import RecordDamaged
@@ -50,6 +51,7 @@ RUN: dict[JobType, Callable[[Attempt, JobQueue, Callable[[], bool]], None]] = {
     "train": run_training,
     "nas": run_search,
     "generate": run_generation,
+    "prepare": run_preparation,
 }
 
 FAULT = ("internal_error", "the job failed by a fault of the service; see its log")

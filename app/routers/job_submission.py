@@ -1,4 +1,4 @@
-"""Submission of jobs: `POST /jobs/train`, `POST /jobs/nas` and `POST /jobs/generate`."""
+"""Submission of jobs: `POST /jobs/train`, `/jobs/nas`, `/jobs/generate` and `/jobs/prepare`."""
 
 from typing import Annotated
 
@@ -10,9 +10,11 @@ from app.generation.async_generation import IdFor
 from app.schemas import JobView
 from models.data.category_names import index_of
 from models.search.search_space import narrow
+from worker.datasets.datasets import DatasetRecord
 from worker.queue.queue import JobQueue
 from worker.queue.queue_position import position_of
 from worker.schemas.jobs import JobRecord
+from worker.schemas.preparation import PrepareJob
 from worker.schemas.requests import GenerateJob, JobRequest, JobType, NasJob, TrainJob
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -37,6 +39,7 @@ NAS_EXAMPLE = {
     "max_trials": 6,
     "max_seconds": 120,
 }
+PREPARE_EXAMPLE = {"dataset": "ds_00000000000000sample"}
 GENERATE_EXAMPLE = {"model": "fashion-mnist", "n": 200, "seed": 1, "output_format": "webp"}
 
 
@@ -49,6 +52,7 @@ def submit_train_job(
 ) -> JobView:
     """Queue a training job. Poll the URL in the `Location` header for its status."""
     dataset = services.datasets.fetch(job.dataset)
+    _check_background(job, dataset)
     photos = dataset.training_images
     if job.batch_size is not None and job.batch_size > photos:
         raise Problem(
@@ -68,6 +72,7 @@ def submit_nas_job(
 ) -> JobView:
     """Queue a search for a better generator and discriminator; it ends with a registered model."""
     dataset = services.datasets.fetch(job.dataset)
+    _check_background(job, dataset)
     if not dataset.is_searchable:
         raise Problem(
             422, "invalid_request", "dataset: has too few photos for a search; upload more"
@@ -84,6 +89,21 @@ def submit_nas_job(
     return _submitted(services.queue, "nas", job, id_for, response)
 
 
+@router.post("/prepare", status_code=202, dependencies=[MANAGE, JSON])
+def submit_prepare_job(
+    job: Annotated[PrepareJob, Body(openapi_examples={"sample": {"value": PREPARE_EXAMPLE}})],
+    services: ServicesDep,
+    id_for: IdempotentIdDep,
+    response: Response,
+) -> JobView:
+    """Queue the search for the products in a data set's photos: masks, colours, and a sheet.
+
+    Its queue is that of bulk generation, so it does not wait behind trainings.
+    """
+    services.datasets.fetch(job.dataset)
+    return _submitted(services.queue, "prepare", job, id_for, response)
+
+
 @router.post("/generate", status_code=202, dependencies=[EITHER, JSON])
 def submit_generate_job(
     job: Annotated[GenerateJob, Body(openapi_examples={"webp": {"value": GENERATE_EXAMPLE}})],
@@ -98,6 +118,13 @@ def submit_generate_job(
     view = submit(job, services.resolver.resolve(job.model))
     response.headers["Location"] = view.links["self"]
     return view
+
+
+def _check_background(job: TrainJob | NasJob, dataset: DatasetRecord) -> None:
+    """Refuse a background that the photos would not get."""
+    if job.background is not None and dataset.normalisation(job.normalise) == "as_is":
+        detail = 'background: only with "normalise": "studio"'
+        raise Problem(422, "invalid_request", detail)
 
 
 def _check_search(search: JobRecord, job: TrainJob) -> None:

@@ -7,11 +7,13 @@ from pydantic import Field
 
 from app.dependencies import JSON, AbandonedDep, ServicesDep, require
 from app.errors import can_answer
+from app.routers.dataset_views import DatasetView, prepare_uploaded
 from app.routers.datasets import NO_CONTROLS
 from app.schemas import Strict
 from models.data.archive import ArchiveLimits
-from worker.datasets.datasets import DatasetRecord
+from worker.datasets.datasets import UploadOptions
 from worker.datasets.direct_uploads import UploadTicket, open_upload
+from worker.schemas.preparation import NORMALISE_MEANS, Normalise
 
 router = APIRouter(
     prefix="/datasets/uploads", tags=["datasets"], dependencies=[Depends(require("manage"))]
@@ -23,9 +25,10 @@ UploadIdPath = Annotated[
 
 
 class CompleteUpload(Strict):
-    """Name of the new data set."""
+    """Name of the new data set, and how trainings normalise its photos that do not say it."""
 
     name: str = Field(default="photos", min_length=1, max_length=100, pattern=NO_CONTROLS)
+    normalise: Normalise = Field(default="as_is", description=NORMALISE_MEANS)
 
 
 @router.post("", status_code=201, responses=can_answer(409), dependencies=[JSON])
@@ -43,11 +46,15 @@ def complete_direct_upload(
     services: ServicesDep,
     abandoned: AbandonedDep,
     response: Response,
-) -> DatasetRecord:
+) -> DatasetView:
     """Validate and store a sent zip, as `POST /datasets` does. A repeated call changes nothing."""
     limits = ArchiveLimits(total_bytes=services.settings.max_dataset_bytes)
     record = services.uploads.complete(
-        upload_id, body.name, limits, services.settings.max_upload_bytes, abandoned
+        upload_id,
+        UploadOptions(body.name, body.normalise),
+        limits,
+        services.settings.max_upload_bytes,
+        abandoned,
     )
     response.headers["Location"] = f"/datasets/{record.id}"
-    return record
+    return prepare_uploaded(services, record)

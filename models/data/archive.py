@@ -28,6 +28,7 @@ DatasetErrorCode = Literal[
     "duplicate_names",
     "too_many_members",
     "too_large",
+    "invalid_attributes",
     "invalid_dataset",  # decoding exceeded a limit or crashed its process
 ]
 

@@ -23,6 +23,7 @@ from models.data.archive import (
     read_member,
 )
 from models.data.formats import NAMED_FORMATS
+from models.data.given_attributes import GivenAttributes, matched, read_attributes
 from models.data.layout import Member, arrange, list_folders, list_members
 from models.data.near_duplicates import NearDuplicateFinder
 from models.data.photos import CanonicalPhoto, ImageError, canonicalise, open_photo
@@ -39,7 +40,7 @@ Result = TypeVar("Result")
 
 MAX_SIDE = 512  # pixels; the longest side of a kept photo
 THREADS = 2
-AHEAD = 6  # photos being decoded or waiting for their turn; bounds memory
+AHEAD = 3  # photos a thread, being decoded or waiting for their turn; bounds memory
 LISTED_SKIPS = 100
 
 
@@ -56,6 +57,7 @@ class _Tally:
     looks: NearDuplicateFinder = field(default_factory=NearDuplicateFinder)
     grey: bool = True
     fingerprint: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    files: dict[str, str] = field(default_factory=dict)  # stored names by path in the upload
 
     def skip(self, member: Member, reason: SkipReason) -> None:
         """Count a file that is left out, and list it if it is among the first."""
@@ -65,8 +67,8 @@ class _Tally:
 
     def unique(
         self, loaded: Iterable[tuple[Member, CanonicalPhoto | SkipReason]]
-    ) -> Iterator[tuple[str, CanonicalPhoto]]:
-        """Usable photos that are not duplicates, with names; counts the others as skipped."""
+    ) -> Iterator[tuple[Member, CanonicalPhoto]]:
+        """Usable photos that are not duplicates; counts the others as skipped."""
         for member, photo in loaded:
             if not isinstance(photo, CanonicalPhoto):
                 self.skip(member, photo)
@@ -74,18 +76,21 @@ class _Tally:
                 self.skip(member, "duplicate")
             else:
                 self.digests.add(photo.digest)
-                yield member.name, photo
+                yield member, photo
 
-    def write(self, photos: Iterable[tuple[str, CanonicalPhoto]], target: zipfile.ZipFile) -> int:
+    def write(
+        self, photos: Iterable[tuple[Member, CanonicalPhoto]], target: zipfile.ZipFile
+    ) -> int:
         """Add a category's photos to the canonical zip; returns how many."""
         images = 0
-        for shown, photo in photos:
+        for member, photo in photos:
             name = f"{len(self.categories):03d}/{images:06d}.{photo.suffix}"
             target.writestr(zipfile.ZipInfo(name), photo.data)  # dated 1980, stored
             self.fingerprint.update(f"{name} {len(photo.data)}\n".encode() + photo.data)
             self.sides.append(photo.sides)
             self.grey &= photo.grey
-            self.looks.add(shown, photo.perceptual_hash, len(self.categories))
+            self.files["/".join(member.path)] = name
+            self.looks.add(member.name, photo.perceptual_hash, len(self.categories))
             images += 1
         return images
 
@@ -94,7 +99,7 @@ class _Tally:
         self.categories.append(CategoryReport(name=name, images=images, skipped=skipped))
         self.fingerprint.update(f"{name}\n".encode())
 
-    def drop(self, name: str, photos: Iterable[tuple[str, CanonicalPhoto]]) -> None:
+    def drop(self, name: str, photos: Iterable[tuple[Member, CanonicalPhoto]]) -> None:
         """Leave out a category that is too small; another may still contain the same photos."""
         self.digests.difference_update(photo.digest for _, photo in photos)
         self.warnings.append(f"Category {name!r} was left out: it has too few usable images.")
@@ -145,7 +150,16 @@ class _PixelBudget:
 
 
 def import_archive(source: IO[bytes], target: IO[bytes], limits: ArchiveLimits) -> DatasetReport:
+    """The report of `convert_archive`."""
+    return convert_archive(source, target, limits)[0]
+
+
+def convert_archive(
+    source: IO[bytes], target: IO[bytes], limits: ArchiveLimits
+) -> tuple[DatasetReport, GivenAttributes]:
     """Check an upload and write its usable photos to `target` as a canonical zip.
+
+    Returns the report, and what the upload's `attributes.csv` says of the stored photos.
 
     Deterministic: one upload always gives the same bytes. `target` is incomplete after an error.
 
@@ -156,6 +170,8 @@ def import_archive(source: IO[bytes], target: IO[bytes], limits: ArchiveLimits) 
     with open_archive(source, limits) as archive, zipfile.ZipFile(target, "w") as canonical:
         layout = arrange(list_members(archive), limits, list_folders(archive))
         tally.warnings += layout_warnings(layout)
+        given, warnings = read_attributes(archive, layout.attributes)
+        tally.warnings += warnings
         for member in layout.outside:
             tally.skip(member, "outside_category")
         budget = _PixelBudget(limits)
@@ -173,16 +189,20 @@ def import_archive(source: IO[bytes], target: IO[bytes], limits: ArchiveLimits) 
             f"Add photos: a data set needs {limits.min_images} usable photos "
             f"({NAMED_FORMATS}), in categories of at least {limits.min_category_images}.",
         )
-    return tally.report()
+    given, warnings = matched(given, tally.files)
+    tally.warnings += warnings
+    return tally.report(), given
 
 
-def map_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`map` on THREADS threads, in order, at most AHEAD items ahead of the consumer."""
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int = THREADS
+) -> Iterator[Result]:
+    """`map` on so many threads, in order, at most AHEAD items a thread ahead of the consumer."""
     pending: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         for item in items:
             pending.append(pool.submit(function, item))
-            if len(pending) >= AHEAD:
+            if len(pending) >= AHEAD * threads:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

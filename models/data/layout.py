@@ -19,6 +19,7 @@ from models.data.category_names import JOINERS
 from models.data.formats import SUFFIXES
 
 FLAG_UTF8 = 0x800
+ATTRIBUTES = "attributes.csv"
 MAX_NAME = 100  # characters of a category's name
 MAX_DEPTH = 32  # folders around a file; more make little data slow to sort
 MAX_SHOWN = 200  # characters of a path in a report
@@ -51,7 +52,7 @@ class Layout:
 
     categories: dict[str, list[Member]]  # by cleaned name, in code-point order
     outside: list[Member]
-    has_attributes: bool
+    attributes: Member | None  # the `attributes.csv`
     depth: int  # how many folders wrap the categories
     empty: tuple[str, ...]  # folders without a file, for display
 
@@ -106,11 +107,12 @@ def arrange(
     categories = {clean_name(folder): groups[folder] for folder in sorted(groups, key=clean_name)}
     if len(categories) < len(groups):
         raise DatasetError("duplicate_names", "Rename the folders: two names look the same.")
-    others = [member for member in outside if member.path[-1].lower() != "attributes.csv"]
+    tables = [member for member in outside if member.path[-1].lower() == ATTRIBUTES]
+    others = [member for member in outside if member not in tables]
     return Layout(
         categories=categories,
         outside=others,
-        has_attributes=len(others) < len(outside),
+        attributes=min(tables, key=lambda member: len(member.path), default=None),
         depth=depth,
         empty=_empty(folders, members),
     )

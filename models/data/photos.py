@@ -158,10 +158,12 @@ def _load(opened: Image.Image, max_side: int | None) -> Image.Image:
 
 
 def fit_square(image: Image.Image, resolution: int, *, channels: int) -> NDArray[np.uint8]:
-    """Shrink or enlarge to (R, R, C) undistorted; the photo's median border colour fills the rest.
+    """Shrink or enlarge to (R, R, C) undistorted; the rest continues the photo's own border.
 
-    Padded, not cropped: a crop cuts off sleeves and heels. A photo within `PADDED_SIDES` of the
-    resolution is only padded, so 28 px data in a 32 px square keep their exact pixels.
+    Padded, not cropped: a crop cuts off sleeves and heels. Each padded side takes the median colour
+    of the photo's edge there: a product that fills the other two sides does not show in it. A photo
+    within `PADDED_SIDES` of the resolution is only padded, so 28 px data in a 32 px square keep
+    their exact pixels.
     """
     image = image.convert("L" if channels == 1 else "RGB")
     longest = max(image.size)
@@ -169,11 +171,12 @@ def fit_square(image: Image.Image, resolution: int, *, channels: int) -> NDArray
         width, height = (max(1, round(side * resolution / longest)) for side in image.size)
         image = image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
     pixels = np.asarray(image).reshape(image.height, image.width, channels)
-    edges = (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])
-    square = np.empty((resolution, resolution, channels), dtype=np.uint8)
-    square[:] = np.median(np.concatenate(edges), axis=0)
     top, left = (resolution - image.height) // 2, (resolution - image.width) // 2
-    square[top : top + image.height, left : left + image.width] = pixels
+    bottom, right = top + image.height, left + image.width
+    square = np.empty((resolution, resolution, channels), dtype=np.uint8)
+    square[:top], square[bottom:] = np.median(pixels[0], axis=0), np.median(pixels[-1], axis=0)
+    square[:, :left], square[:, right:] = (np.median(pixels[:, x], axis=0) for x in (0, -1))
+    square[top:bottom, left:right] = pixels
     return square
 
 

@@ -18,8 +18,6 @@ NAMED = 10  # names in one warning
 def layout_warnings(layout: Layout) -> list[str]:
     """What the folders of an upload may not mean."""
     warnings = []
-    if layout.has_attributes:
-        warnings.append("attributes.csv is not used yet; it was ignored.")
     if layout.empty:
         warnings.append(f"Empty folders: {_listed(map(repr, layout.empty))}.")
     merged = [

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.data.archive import ArchiveLimits
-from models.data.canonical_archive import import_archive
+from models.data.canonical_archive import convert_archive
+from models.data.given_attributes import GivenAttributes
 from models.data.photos import decode_kept, fit_square
 from models.data.report import DatasetReport
 from models.imaging.contact_sheet import contact_sheet
@@ -29,19 +30,20 @@ class Imported:
 
     report: DatasetReport
     preview_png: bytes
+    given: GivenAttributes = GivenAttributes()
 
 
 def import_photos(source: IO[bytes], target: IO[bytes], limits: ArchiveLimits) -> Imported:
-    """`import_archive` and the preview; `target` is at its beginning afterwards.
+    """`convert_archive` and the preview; `target` is at its beginning afterwards.
 
     Raises:
         DatasetError: the upload is refused; the message says what to do.
     """
-    report = import_archive(source, target, limits)
+    report, given = convert_archive(source, target, limits)
     target.seek(0)
     sheet = preview(target, [category.name for category in report.categories])
     target.seek(0)
-    return Imported(report=report, preview_png=encode(sheet, "png"))
+    return Imported(report=report, preview_png=encode(sheet, "png"), given=given)
 
 
 def preview(

@@ -115,7 +115,7 @@ def test_every_documented_example_runs(
     found = examples(document)
     assert {path for _, path, _ in found} == {
         *("/generate", "/v1/images/generations"),
-        *("/jobs/train", "/jobs/nas", "/jobs/generate"),
+        *("/jobs/train", "/jobs/nas", "/jobs/generate", "/jobs/prepare"),
         *("/models/fashion-mnist/aliases/production", "/models/fashion-mnist/synonyms"),
     }
     for method, path, body in found:

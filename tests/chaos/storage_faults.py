@@ -14,7 +14,7 @@ import worker.tasks
 from models.data.archive import ArchiveLimits
 from tests.chaos.history import Verdict, judge
 from worker.attempt.attempt import Attempt
-from worker.datasets.datasets import DatasetStore
+from worker.datasets.datasets import DatasetStore, UploadOptions
 from worker.embedded_valkey import EmbeddedValkey
 from worker.ledger.ledger import Ledger
 from worker.queue.queue import JobQueue, open_queue
@@ -116,7 +116,9 @@ class Bench:
         )
         self.jobs = open_queue(self.settings, self.storage, timeout_s=1)
         with SAMPLE_ARCHIVE.open("rb") as archive:
-            self.dataset = DatasetStore(self.storage).add(archive, "sample", ArchiveLimits())
+            self.dataset = DatasetStore(self.storage).add(
+                archive, UploadOptions("sample"), ArchiveLimits()
+            )
         self.job_ids: list[str] = []
 
     def run(self, kind: Kind, at: int) -> FaultyStorage:

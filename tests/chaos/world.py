@@ -12,7 +12,7 @@ from pathlib import Path
 from models.data.archive import ArchiveLimits
 from tests.chaos.proxy import Proxy
 from tests.s3 import S3Server, s3_environment
-from worker.datasets.datasets import DatasetStore
+from worker.datasets.datasets import DatasetStore, UploadOptions
 from worker.embedded_valkey import EmbeddedValkey
 from worker.ledger.checkpoints import Checkpoints
 from worker.queue.queue import open_queue
@@ -66,7 +66,9 @@ class World:
         self.jobs = open_queue(self.settings, self.storage, timeout_s=30)
         self.workers: list[Worker] = []
         with SAMPLE_ARCHIVE.open("rb") as archive:
-            self.dataset = DatasetStore(self.storage).add(archive, "sample", ArchiveLimits())
+            self.dataset = DatasetStore(self.storage).add(
+                archive, UploadOptions("sample"), ArchiveLimits()
+            )
 
     def close(self) -> None:
         """Stop all parts."""

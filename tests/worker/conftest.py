@@ -10,7 +10,7 @@ import pytest
 
 from models.data.archive import ArchiveLimits
 from tests.processes import children
-from worker.datasets.datasets import DatasetRecord, DatasetStore
+from worker.datasets.datasets import DatasetRecord, DatasetStore, UploadOptions
 from worker.registry.bundled_models import SAMPLE_ARCHIVE
 from worker.schemas.requests import TrainJob
 from worker.settings import Settings
@@ -23,7 +23,7 @@ StartWorker = Callable[..., "subprocess.Popen[bytes]"]
 def dataset(storage: Storage) -> DatasetRecord:
     """The sample data set, uploaded."""
     with SAMPLE_ARCHIVE.open("rb") as archive:
-        return DatasetStore(storage).add(archive, "sample", ArchiveLimits())
+        return DatasetStore(storage).add(archive, UploadOptions("sample"), ArchiveLimits())
 
 
 @pytest.fixture

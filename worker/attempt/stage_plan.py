@@ -99,6 +99,11 @@ class StagePlan:
         return min(own, left) if waiting else left
 
     @property
+    def remaining_in_stage_s(self) -> float:
+        """Expected seconds until the current stage ends, which has an allotment."""
+        return self._stages[self.current].remaining(self.spent_s)
+
+    @property
     def remaining_s(self) -> float:
         """Expected seconds until the job ends; within the budget, unless it is spent already."""
         now_s, stages = self.spent_s, list(self._stages.values())

@@ -3,24 +3,29 @@
 The record is stored last, so an interrupted upload never becomes a visible data set.
 """
 
+import json
 import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from models.data.archive import ArchiveLimits
+from models.data.given_attributes import GivenAttributes
 from models.data.report import DatasetReport
 from models.data.split import SEARCHED, held_out_sizes
 from models.data.upload_import import Imported, import_photos
 from worker import damage
+from worker.datasets.cutouts import CutoutStore
 from worker.datasets.import_slot import Abandoned, wanted
 from worker.ledger.records import Records
 from worker.revision_chain import RecordDamaged
 from worker.schemas.jobs import is_id, new_id, now
-from worker.schemas.requests import DatasetId, GenerateJob
+from worker.schemas.preparation import DatasetId, Normalise
+from worker.schemas.requests import GenerateJob
 from worker.storage import ObjectExists, ObjectNotFound, Storage
 
 ImportPhotos = Callable[[BinaryIO, BinaryIO, ArchiveLimits, Abandoned], Imported]
@@ -34,6 +39,19 @@ class DatasetInUse(RuntimeError):
     """A job that has not ended uses the data set."""
 
 
+@dataclass(frozen=True)
+class UploadOptions:
+    """What a client says of a new data set."""
+
+    name: str
+    normalise: Normalise = "as_is"
+
+    def encoded(self) -> bytes:
+        """Bytes that differ where the options do."""
+        # The default adds nothing: earlier releases knew the name alone.
+        return self.name.encode() + (b"" if self.normalise == "as_is" else b"\0studio")
+
+
 class DatasetRecord(BaseModel):
     """One data set, with the report of its validation."""
 
@@ -45,6 +63,11 @@ class DatasetRecord(BaseModel):
     grey: bool
     fingerprint: str
     report: dict[str, JsonValue]
+    normalise: Normalise = "as_is"  # of trainings that do not say it
+
+    def normalisation(self, asked: Normalise | None) -> Normalise:
+        """How a training normalises the photos: as it asks, or by the data set's default."""
+        return asked or self.normalise
 
     @property
     def channels(self) -> int:
@@ -89,7 +112,7 @@ class DatasetStore:
     def add(
         self,
         source: BinaryIO,
-        name: str,
+        options: UploadOptions,
         limits: ArchiveLimits,
         dataset_id: DatasetId | None = None,
         abandoned: Abandoned = wanted,
@@ -107,9 +130,10 @@ class DatasetStore:
         dataset_id = dataset_id or new_id("ds")
         with tempfile.TemporaryFile() as canonical:
             imported = self._import(source, canonical, limits, abandoned)
-            record = _record(dataset_id, name, imported.report)
+            record = _record(dataset_id, options, imported.report)
             self.storage.put(f"datasets/{dataset_id}/images.zip", canonical)
         self.storage.put(f"datasets/{dataset_id}/preview.png", imported.preview_png)
+        self.storage.put(_given_key(dataset_id), json.dumps(asdict(imported.given)).encode())
         try:
             self.storage.create(_record_key(dataset_id), record.model_dump_json().encode())
         except ObjectExists:
@@ -169,13 +193,24 @@ class DatasetStore:
         self.storage.clear(f"datasets/{dataset_id}")
 
     def preview(self, dataset_id: str) -> bytes:
-        """The contact sheet, PNG.
+        """The contact sheet, PNG; of the photos alone until the data set is prepared.
 
         Raises:
-            DatasetNotFound: no such data set.
+            DatasetNotFound, RecordDamaged: as `fetch` does.
         """
         self.fetch(dataset_id)
+        cutouts = CutoutStore(self.storage, dataset_id)
+        if (prepared := cutouts.find()) is not None:
+            return cutouts.sheet(prepared)
         return self.storage.read(f"datasets/{dataset_id}/preview.png")
+
+    def given_attributes(self, dataset_id: str) -> GivenAttributes:
+        """What the upload's `attributes.csv` says of the photos, by their stored names."""
+        try:
+            stored = self.storage.read(_given_key(dataset_id))
+        except ObjectNotFound:  # of an earlier release
+            return GivenAttributes()
+        return GivenAttributes.from_json(json.loads(stored))
 
     @contextmanager
     def open_images(self, dataset_id: str) -> Iterator[BinaryIO]:
@@ -193,17 +228,22 @@ class DatasetStore:
             yield target
 
 
-def _record(dataset_id: str, name: str, report: DatasetReport) -> DatasetRecord:
+def _record(dataset_id: str, options: UploadOptions, report: DatasetReport) -> DatasetRecord:
     return DatasetRecord(
         id=dataset_id,
-        name=unicodedata.normalize("NFC", name),
+        name=unicodedata.normalize("NFC", options.name),
         created_at=now().isoformat().replace("+00:00", "Z"),
         images=report.images,
         categories=[category.name for category in report.categories],
         grey=report.grey,
         fingerprint=report.fingerprint,
         report=report.to_json(),
+        normalise=options.normalise,
     )
+
+
+def _given_key(dataset_id: str) -> str:
+    return f"datasets/{dataset_id}/attributes.json"
 
 
 def _record_key(dataset_id: str) -> str:

@@ -142,7 +142,8 @@ def _import(files: Files, limits: ArchiveLimits) -> int:
             json.dump({"code": error.code, "message": str(error)}, answer)
             return REFUSED
         preview.write(imported.preview_png)
-        json.dump(imported.report.to_json(), answer)
+        given = asdict(imported.given)
+        json.dump({"report": imported.report.to_json(), "given": given}, answer, ensure_ascii=False)
     return 0
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.data.archive import ArchiveLimits, DatasetError, open_archive
+from models.data.given_attributes import GivenAttributes
 from models.data.layout import arrange, list_members
 from models.data.photos import ImageError, ImageErrorKind
 from models.data.report import DatasetReport
@@ -39,7 +40,7 @@ from worker.storage import StorageFull, is_full
 logger = logging.getLogger(__name__)
 
 WAITING = 8  # uploads that may wait for a free process; each holds a thread and its file
-MAX_ANSWER_BYTES = 4 * 2**20
+MAX_ANSWER_BYTES = 32 * 2**20
 MAX_PREVIEW_BYTES = 64 * 2**20
 # Zip directories of up to this many members are checked without a child process.
 DIRECTORY_CHECK_MEMBERS = 1000
@@ -172,13 +173,14 @@ def _read_answer(status: int | None, answer: bytes, preview: IO[bytes]) -> Impor
         answered = json.loads(answer)
         if status == REFUSED:
             raise DatasetError(answered["code"], answered["message"])
-        report = DatasetReport.from_json(answered)
+        report = DatasetReport.from_json(answered["report"])
+        given = GivenAttributes.from_json(answered["given"])
     except DatasetError:
         raise
     except (ValueError, TypeError, LookupError) as error:
         logger.warning("the process that decoded an upload failed: %s", error)
         raise DatasetError("invalid_dataset", DIED) from error
-    return Imported(report=report, preview_png=_start_of(preview, MAX_PREVIEW_BYTES))
+    return Imported(report=report, preview_png=_start_of(preview, MAX_PREVIEW_BYTES), given=given)
 
 
 def _decode(run: RunTask, source: BinaryIO, max_side: int) -> NDArray[np.uint8]:

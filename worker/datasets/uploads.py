@@ -4,12 +4,12 @@ import tempfile
 from typing import BinaryIO
 
 from models.data.archive import ArchiveLimits, DatasetError
-from worker.datasets.datasets import DatasetRecord, DatasetStore
+from worker.datasets.datasets import DatasetRecord, DatasetStore, UploadOptions
 from worker.datasets.direct_uploads import UploadNotFound, UploadTooLarge, key_of
 from worker.datasets.import_slot import Abandoned, wanted
 from worker.ledger.in_flight import in_flight
 from worker.ledger.leases import Leases
-from worker.schemas.requests import DatasetId
+from worker.schemas.preparation import DatasetId
 from worker.storage import ObjectNotFound
 
 
@@ -23,7 +23,7 @@ class Uploads:
     def add(
         self,
         source: BinaryIO,
-        name: str,
+        options: UploadOptions,
         limits: ArchiveLimits,
         dataset_id: DatasetId | None,
         abandoned: Abandoned = wanted,
@@ -36,14 +36,14 @@ class Uploads:
             RequestInFlight: another request with this id is being processed.
         """
         if dataset_id is None or self.datasets.exists(dataset_id):
-            return self.datasets.add(source, name, limits, dataset_id, abandoned)
+            return self.datasets.add(source, options, limits, dataset_id, abandoned)
         with in_flight(self.leases, dataset_id):
-            return self.datasets.add(source, name, limits, dataset_id, abandoned)
+            return self.datasets.add(source, options, limits, dataset_id, abandoned)
 
     def complete(
         self,
         upload_id: str,
-        name: str,
+        options: UploadOptions,
         limits: ArchiveLimits,
         max_bytes: int,
         abandoned: Abandoned = wanted,
@@ -65,7 +65,7 @@ class Uploads:
             return self.datasets.fetch(dataset_id)
         with in_flight(self.leases, dataset_id):
             try:
-                record = self._take_in(upload_id, name, limits, max_bytes, abandoned)
+                record = self._take_in(upload_id, options, limits, max_bytes, abandoned)
             except (DatasetError, UploadTooLarge):
                 self.datasets.storage.delete(key_of(upload_id))
                 raise
@@ -75,7 +75,7 @@ class Uploads:
     def _take_in(
         self,
         upload_id: str,
-        name: str,
+        options: UploadOptions,
         limits: ArchiveLimits,
         max_bytes: int,
         abandoned: Abandoned,
@@ -89,7 +89,7 @@ class Uploads:
             except ObjectNotFound as error:
                 raise UploadNotFound("nothing was sent for this upload, or it is gone") from error
             file.seek(0)
-            return self.datasets.add(file, name, limits, _dataset_id(upload_id), abandoned)
+            return self.datasets.add(file, options, limits, _dataset_id(upload_id), abandoned)
 
 
 def _dataset_id(upload_id: str) -> DatasetId:

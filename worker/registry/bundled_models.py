@@ -5,7 +5,7 @@ from pathlib import Path
 
 import models
 from models.data.archive import ArchiveLimits
-from worker.datasets.datasets import DatasetStore
+from worker.datasets.datasets import DatasetStore, UploadOptions
 from worker.registry.model_versions import NewVersion
 from worker.registry.registry import PRODUCTION, SHIPPED, Registry
 from worker.storage import Storage
@@ -49,4 +49,6 @@ def add_sample_dataset(storage: Storage) -> None:
     if storage.exists(f"datasets/{SAMPLE_DATASET}/dataset.json"):
         return
     with SAMPLE_ARCHIVE.open("rb") as archive:
-        DatasetStore(storage).add(archive, "clothing sample", ArchiveLimits(), SAMPLE_DATASET)
+        DatasetStore(storage).add(
+            archive, UploadOptions("clothing sample"), ArchiveLimits(), SAMPLE_DATASET
+        )

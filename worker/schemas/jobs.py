@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, JsonValue
 
+from worker.schemas.preparation import PrepareJob
 from worker.schemas.requests import JobRequest, JobType
 
 JobStatus = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
@@ -83,8 +84,10 @@ class JobRecord(BaseModel):
 
     @property
     def model(self) -> str | None:
-        """Name of the model that the job makes or generates with; None for the default one."""
-        return None if self.request.model is None else re.split("[:@]", self.request.model)[0]
+        """Name of the model that the job makes or generates with; None: the default, or none."""
+        if isinstance(self.request, PrepareJob) or self.request.model is None:
+            return None
+        return re.split("[:@]", self.request.model)[0]
 
     @property
     def is_due(self) -> bool:

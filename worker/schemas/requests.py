@@ -1,16 +1,23 @@
-"""Request schemas of the job types: train, nas (architecture search) and generate."""
+"""Request schemas of the job types that make models or images; those of all job types."""
 
 from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
 from worker.schemas.image_options import Category, ImageOptions, OutputFormat
+from worker.schemas.preparation import BackgroundField, DatasetId, NormaliseField, PrepareJob
+from worker.schemas.training_options import CollapseRemedies, FromJob
 from worker.schemas.webhook_request import WebhookField
 
-JobType = Literal["train", "nas", "generate"]
+JobType = Literal["train", "nas", "generate", "prepare"]
 QueueName = Literal["generate", "train"]
 QUEUES: tuple[QueueName, ...] = get_args(QueueName)
-QUEUE_OF: dict[JobType, QueueName] = {"train": "train", "nas": "train", "generate": "generate"}
+QUEUE_OF: dict[JobType, QueueName] = {
+    "train": "train",
+    "nas": "train",
+    "generate": "generate",
+    "prepare": "generate",  # minutes, which nobody waits for behind hours of training
+}
 # A copy of the type in `models.search.trials`, which imports torch; the supervisor must not.
 Metric = Literal["kid", "latency_ms", "parameters"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
@@ -26,37 +33,6 @@ MAX_BULK_PIXELS = MAX_BULK_IMAGES * 512 * 512
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 AliasName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
-DatasetId = Annotated[str, StringConstraints(pattern=r"^ds_[0-9a-z]{20}$")]
-JobId = Annotated[str, StringConstraints(pattern=r"^job_[0-9a-z]{20}$")]
-
-
-class CollapseRemedies(BaseModel):
-    """Remedies against mode collapse, all off by default; for when the metric `collapsed` is 1."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    clip_norm: Annotated[float, Field(ge=0, le=1e6)] = Field(
-        default=0.0, description="Largest norm of each network's gradient; 0 clips nothing."
-    )
-    discriminator_steps: Annotated[int, Field(ge=1, le=5)] = Field(
-        default=1, description="Discriminator steps a generator step, reached after 200,000 images."
-    )
-    instance_noise: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.0,
-        description="Standard deviation of noise on all images that the discriminator sees, gone"
-        " after 200,000 of them; black to white is 2.",
-    )
-    dynamic_lr: bool = Field(
-        default=False, description="Slow the learning of whichever network is far ahead."
-    )
-
-
-class FromJob(BaseModel):
-    """The search job that an architecture is taken from."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    from_job: JobId = Field(description="A `nas` job that has succeeded.")
 
 
 class TrainJob(BaseModel):
@@ -90,6 +66,8 @@ class TrainJob(BaseModel):
         description="Probability of each augmentation inside the discriminator; where it is left"
         " out, growing from 0 to 0.3 for small data sets and 0 for large ones.",
     )
+    normalise: NormaliseField = None
+    background: BackgroundField = None
     flip: bool = Field(default=True, description="Mirror half of the photos while training.")
     balanced: bool = Field(default=True, description="Show every category equally often.")
     remedies: CollapseRemedies = CollapseRemedies()
@@ -183,6 +161,8 @@ class NasJob(BaseModel):
     )
     finalists: Annotated[int, Field(ge=1, le=8)] = 2
     final_seeds: Annotated[int, Field(ge=1, le=5)] = 2
+    normalise: NormaliseField = None
+    background: BackgroundField = None
     flip: bool = Field(default=True, description="Mirror half of the photos while training.")
     balanced: bool = Field(default=True, description="Show every category equally often.")
     generate: GenerateAfterwards | None = Field(
@@ -255,4 +235,4 @@ class GenerateJob(ImageOptions):
         return self
 
 
-JobRequest = TrainJob | NasJob | GenerateJob
+JobRequest = TrainJob | NasJob | GenerateJob | PrepareJob

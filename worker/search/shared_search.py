@@ -45,10 +45,10 @@ from worker.training.architectures import preset_architecture
 from worker.training.classifier import ClassifierFitting
 from worker.training.evaluation_photos import (
     Judge,
-    load_photos,
     prepare,
     prepare_search,
 )
+from worker.training.photo_loading import load_photos
 from worker.training.stages import (
     EVALUATING,
     MEASURING,
@@ -162,8 +162,8 @@ def open_search(reporter: ProgressReporter, jobs: JobQueue, owner: str) -> Share
     job = record.request
     assert isinstance(job, NasJob)
     dataset = DatasetStore(storage).fetch(job.dataset)
-    reporter.plan = open_plan(storage, reporter.attempt, dataset.images, grey=dataset.grey)
-    images = load_photos(storage, reporter, dataset, job.resolution)
+    reporter.plan = open_plan(storage, reporter.attempt, dataset)
+    images = load_photos(storage, reporter, dataset, job)
     training, judge = prepare(storage, reporter, dataset.id, images)
     if judge is None:
         raise ValueError(TOO_FEW)

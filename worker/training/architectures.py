@@ -15,7 +15,8 @@ from models.training.remedies import Remedies
 from worker.attempt.attempt import Attempt
 from worker.datasets.datasets import DatasetRecord
 from worker.ledger.artifacts import JobFiles
-from worker.schemas.requests import CollapseRemedies, NasJob, TrainJob
+from worker.schemas.requests import NasJob, TrainJob
+from worker.schemas.training_options import CollapseRemedies
 from worker.storage import ObjectNotFound, Storage
 
 FILE = "architecture.json"

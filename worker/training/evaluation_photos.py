@@ -7,11 +7,12 @@ Colour images are judged by pretrained networks, and so a training waits for non
 images are judged by the project's own CNN, which is fitted on a data set's photos once.
 """
 
+import hashlib
 import math
 from dataclasses import dataclass
 
 from models.checkpoint import load_classifier, save_classifier
-from models.data.datasets import Dataset, read_images
+from models.data.datasets import Dataset
 from models.data.split import SEARCHED, split
 from models.evaluation.evaluation_set import (
     QUICK_PHOTOS,
@@ -27,10 +28,9 @@ from models.networks.classifier import Classifier
 from models.networks.gan import Generator
 from models.progress import Steps
 from worker.attempt.progress_reporter import ProgressReporter
-from worker.datasets.datasets import DatasetRecord, DatasetStore
 from worker.storage import ObjectExists, ObjectNotFound, Storage
 from worker.training.feature_cache import FeatureCache
-from worker.training.stages import FITTING, FOR_SEARCH, LOADING, LOOKING
+from worker.training.stages import FITTING, FOR_SEARCH, LOOKING
 
 SEARCH_SEED = 1  # seed of the search's CNN
 MOST_SEARCH_PHOTOS = 500  # that candidates are compared with
@@ -59,16 +59,6 @@ class Judge:
         """The panel, for this and so many judgements in `seconds`."""
         see = self.cache.see
         return open_judge(self.panel, self.training, self.held_out, seconds, judgements, see)
-
-
-def load_photos(
-    storage: Storage, reporter: ProgressReporter, record: DatasetRecord, resolution: int
-) -> Dataset:
-    """The data set's photos, decoded at the job's resolution."""
-    with DatasetStore(storage).open_images(record.id) as source:
-        images = read_images(source, resolution, record.channels)
-        watched = reporter.track(LOADING, images, record.images)
-        return Dataset.stack(watched, tuple(record.categories), record.images)
 
 
 def prepare(
@@ -117,11 +107,13 @@ def grey_cnn(
     *,
     for_search: bool = False,
 ) -> Classifier | None:
-    """The CNN that judges grey images, fitted once for each resolution; None for colour images."""
+    """The CNN that judges grey images, fitted once on these photos; None for colour images."""
     channels, resolution = training.images.shape[1:3]
     if channels > 1:
         return None
-    name = f"{resolution}{'-search' if for_search else ''}.safetensors"
+    # By their pixels: photos that are normalised otherwise are other photos.
+    digest = hashlib.sha256(training.images.numpy().tobytes()).hexdigest()[:12]
+    name = f"{resolution}-{digest}{'-search' if for_search else ''}.safetensors"
     key = f"datasets/{dataset_id}/extractors/{name}"
     try:
         return load_classifier(storage.read(key))

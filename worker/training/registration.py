@@ -20,8 +20,9 @@ from worker.attempt.progress_reporter import ProgressReporter
 from worker.datasets.datasets import DatasetRecord
 from worker.registry.model_versions import ModelCard, NewVersion
 from worker.registry.registry import Registry
-from worker.schemas.requests import GenerateJob, NasJob, TrainJob
+from worker.schemas.requests import NasJob, TrainJob
 from worker.training.curves import draw, event_file
+from worker.training.photo_loading import describe_normalisation
 from worker.training.promotion import refusal
 from worker.training.stages import EVALUATING, REGISTERING
 
@@ -67,14 +68,15 @@ def register(attempt: Attempt, reporter: ProgressReporter, trained: Trained) -> 
     for name, data in {**files, "samples.png": sheet}.items():
         attempt.store(name, data)
     evaluation = None if report is None else asdict(report)
-    card = describe_model(trained.state, categories, _data_summary(trained.dataset), evaluation)
+    job = record.request
+    assert isinstance(job, TrainJob | NasJob)
+    photos = _data_summary(trained.dataset) | describe_normalisation(job, trained.dataset)
+    card = describe_model(trained.state, categories, photos, evaluation)
     describe_in_card(card, trained.classifier.report)
     if trained.search is not None:
         card["search"] = trained.search
     registry = Registry(attempt.ledger.storage)
     attempt.check()
-    job = record.request
-    assert not isinstance(job, GenerateJob)
     new = NewVersion(
         name=job.model,
         weights=weights,

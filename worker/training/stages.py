@@ -7,8 +7,11 @@ from models.evaluation.panel_report import expected_seconds
 from models.search.time_budget import PROBE_S, PROBE_SHARE
 from worker.attempt.progress_reporter import Reportable
 from worker.attempt.stage_plan import StagePlan
+from worker.datasets.cutouts import CutoutStore
+from worker.datasets.datasets import DatasetRecord
 from worker.ledger.time_spent import seconds_spent
-from worker.schemas.requests import GenerateJob, NasJob, TrainJob
+from worker.preparation.cutting import CUTTING, cutting_seconds
+from worker.schemas.requests import NasJob, TrainJob
 from worker.storage import Storage
 
 Stages = dict[str, float | None]  # seconds by name, in order; see `StagePlan`
@@ -32,10 +35,10 @@ BACKBONE_S, CLASSIFYING_S = 3.0, 0.05  # to open the backbone; for each photo
 REGISTERING_S, REGISTERING_SHARE = 4.0, 0.25  # the smaller one
 
 
-def open_plan(storage: Storage, attempt: Reportable, photos: int, *, grey: bool) -> StagePlan:
-    """The plan of a train or nas job on so many photos, whose earlier attempts have spent time."""
-    job = attempt.record.request
-    assert not isinstance(job, GenerateJob)
+def open_plan(storage: Storage, attempt: Reportable, dataset: DatasetRecord) -> StagePlan:
+    """The plan of a train or nas job on a data set, whose earlier attempts have spent time."""
+    job, grey = attempt.record.request, dataset.grey
+    assert isinstance(job, TrainJob | NasJob)
     opening: Stages = {OPENING: OPENING_SHARE * job.max_seconds}
     classifying = _classifying(job, photos)
     if isinstance(job, TrainJob):
@@ -43,7 +46,8 @@ def open_plan(storage: Storage, attempt: Reportable, photos: int, *, grey: bool)
     else:
         training = {**_searching(job, grey=grey), **opening, RETRAINING: None, **classifying}
     stages: Stages = {
-        LOADING: LOADING_S * photos,
+        **_cutting(storage, job, dataset),
+        LOADING: LOADING_S * dataset.images,
         **_preparing(job, grey=grey),
         **training,
         EVALUATING: EVALUATING_SHARE * job.max_seconds,
@@ -52,6 +56,15 @@ def open_plan(storage: Storage, attempt: Reportable, photos: int, *, grey: bool)
     if isinstance(job, NasJob) and job.generate is not None:
         stages[GENERATING] = GENERATING_S * job.generate.n
     return StagePlan(stages, job.max_seconds, seconds_spent(storage, attempt.record))
+
+
+def _cutting(storage: Storage, job: TrainJob | NasJob, dataset: DatasetRecord) -> Stages:
+    """The stage that makes the masks of studio photos, where they are not stored yet."""
+    if dataset.normalisation(job.normalise) == "as_is":
+        return {}
+    if CutoutStore(storage, dataset.id).find() is not None:
+        return {}
+    return {CUTTING: cutting_seconds(dataset.images)}
 
 
 def _preparing(job: TrainJob | NasJob, purpose: str = "", *, grey: bool) -> Stages:

@@ -26,7 +26,8 @@ from worker.storage import ObjectNotFound, Storage, StorageError
 from worker.training.architectures import architecture_of
 from worker.training.classifier import ClassifierFitting
 from worker.training.curves import draw, event_file
-from worker.training.evaluation_photos import Judge, load_photos, prepare
+from worker.training.evaluation_photos import Judge, prepare
+from worker.training.photo_loading import load_photos
 from worker.training.registration import EVENTS, Trained, register
 from worker.training.stages import (
     EVALUATING,
@@ -54,9 +55,9 @@ def run_training(attempt: Attempt, jobs: JobQueue, stop_requested: Callable[[], 
     job = attempt.record.request
     assert isinstance(job, TrainJob)
     record = DatasetStore(storage).fetch(job.dataset)
-    plan = open_plan(storage, attempt, record.images, grey=record.grey)
+    plan = open_plan(storage, attempt, record)
     reporter = ProgressReporter(attempt, stop_requested, plan)
-    dataset = load_photos(storage, reporter, record, job.resolution)
+    dataset = load_photos(storage, reporter, record, job)
     training, judge = prepare(storage, reporter, record.id, dataset)
     if judge is None:
         allot_no_evaluation(plan)

@@ -140,11 +140,10 @@ def test_a_category_with_too_few_photos_is_dropped_but_its_photo_may_stay_elsewh
     ]
 
 
-def test_imbalance_small_categories_and_attributes_are_warned_of() -> None:
-    report, _ = imported({**shop(a=22, b=2), "attributes.csv": b"file,colour\n"})
+def test_imbalance_and_small_categories_are_warned_of() -> None:
+    report, _ = imported(shop(a=22, b=2))
     assert report.imbalance == 11
     assert report.warnings == (
-        "attributes.csv is not used yet; it was ignored.",
         "The largest category has 11 times the smallest's images.",
         "Fewer than 50 images in: a, b.",
     )
@@ -265,7 +264,7 @@ def test_an_upload_can_be_a_spooled_file() -> None:
 
 
 def test_a_report_survives_json() -> None:
-    report, _ = imported({**shop(a=4), "a/notes.txt": b"x", "attributes.csv": b""})
+    report, _ = imported({**shop(a=4), "a/notes.txt": b"x"})
     data = report.to_json()
     assert json.loads(json.dumps(data)) == data
     assert DatasetReport.from_json(data) == report

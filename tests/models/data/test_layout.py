@@ -82,8 +82,9 @@ def test_deeper_folders_belong_to_their_category() -> None:
 def test_files_outside_folders_are_set_aside() -> None:
     found = layout("shoes/1.png", "stray.png", "attributes.csv")
     assert [member.name for member in found.outside] == ["stray.png"]
-    assert found.has_attributes
-    assert not layout("shoes/1.png").has_attributes
+    assert found.attributes is not None
+    assert found.attributes.name == "attributes.csv"
+    assert layout("shoes/1.png").attributes is None
 
 
 def test_names_that_differ_by_unicode_normalisation_are_one() -> None:

@@ -175,6 +175,18 @@ def test_a_photo_keeps_its_ratio_inside_the_square(size: tuple[int, int]) -> Non
     assert (square[0] == 250).all()  # the border's colour, not black
 
 
+def test_each_padded_side_continues_the_photos_edge_there() -> None:
+    photo = Image.new("RGB", (32, 64), (90, 120, 150))
+    photo.paste((200, 190, 180), (16, 0, 32, 64))
+    photo.paste((0, 0, 0), (2, 0, 30, 64))  # trousers: they fill the sides that are not padded
+    square = fit_square(photo, 64, channels=3)
+    assert (square[:, :16] == (90, 120, 150)).all()
+    assert (square[:, 48:] == (200, 190, 180)).all()
+    lying = fit_square(photo.transpose(Image.Transpose.ROTATE_270), 64, channels=3)
+    assert (lying[:16] == (90, 120, 150)).all()
+    assert (lying[48:] == (200, 190, 180)).all()
+
+
 def test_shrinking_averages() -> None:
     stripes = np.tile(np.array([0, 255], dtype=np.uint8), (128, 64))
     square = fit_square(Image.fromarray(stripes), 16, channels=1).astype(int)

@@ -6,7 +6,7 @@ from redis import Redis
 from models.data.archive import ArchiveLimits
 from tests.models.pictures import shop, zipped
 from tests.processes import imports
-from worker.datasets.datasets import DatasetStore
+from worker.datasets.datasets import DatasetStore, UploadOptions
 from worker.datasets.direct_uploads import key_of
 from worker.datasets.import_slot import Bounds, ImportAbandoned
 from worker.datasets.importing import Importer
@@ -27,9 +27,9 @@ def test_an_abandoned_direct_upload_can_be_completed_later(storage: Storage, red
     uploads = Uploads(DatasetStore(storage, importer.run), Leases(redis, 10))
     try:
         with pytest.raises(ImportAbandoned):
-            uploads.complete(upload, "photos", LIMITS, MAX_BYTES, lambda: True)
+            uploads.complete(upload, UploadOptions("photos"), LIMITS, MAX_BYTES, lambda: True)
         assert (list(storage.keys("datasets")), imports()) == ([], set())
-        assert uploads.complete(upload, "photos", LIMITS, MAX_BYTES).images == 600
+        assert uploads.complete(upload, UploadOptions("photos"), LIMITS, MAX_BYTES).images == 600
     finally:
         importer.close()
     assert not storage.exists(key_of(upload))

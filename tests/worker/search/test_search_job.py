@@ -21,12 +21,12 @@ from worker.registry.model_versions import ModelCard
 from worker.registry.registry import Registry
 from worker.schemas.jobs import JobRecord
 from worker.schemas.requests import (
-    FromJob,
     GenerateAfterwards,
     NasJob,
     Objective,
     TrainJob,
 )
+from worker.schemas.training_options import FromJob
 from worker.storage import ObjectNotFound, Storage
 
 

@@ -9,11 +9,12 @@ from models.data.archive import ArchiveLimits
 from tests.models.pictures import shop, zipped
 from tests.worker.conftest import StartWorker
 from tests.worker.watching import wait_for
-from worker.datasets.datasets import DatasetRecord, DatasetStore
+from worker.datasets.datasets import DatasetRecord, DatasetStore, UploadOptions
 from worker.ledger.artifacts import JobFiles
 from worker.queue.queue import JobQueue
 from worker.schemas.jobs import new_id
-from worker.schemas.requests import FromJob, TrainJob
+from worker.schemas.requests import TrainJob
+from worker.schemas.training_options import FromJob
 from worker.storage import Storage
 from worker.training.architectures import FILE, architecture_of
 
@@ -22,7 +23,7 @@ from worker.training.architectures import FILE, architecture_of
 def small(storage: Storage) -> DatasetRecord:
     """A data set of fewer photos than a preset's batch."""
     upload = io.BytesIO(zipped(shop(a=10, b=10)).getvalue())
-    return DatasetStore(storage).add(upload, "small", ArchiveLimits())
+    return DatasetStore(storage).add(upload, UploadOptions("small"), ArchiveLimits())
 
 
 def test_a_preset_trains_on_fewer_photos_than_its_batch(

@@ -1,0 +1,1 @@
+"""Cut-outs against known masks, and against what a person sees."""

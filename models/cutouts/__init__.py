@@ -1,0 +1,1 @@
+"""Cut-outs: masks of products, how far to trust them, studio photos, products' colours."""

@@ -1,0 +1,1 @@
+"""The prepare job: the products in a data set's photos are found, once."""
