@@ -40,7 +40,7 @@ def open_plan(storage: Storage, attempt: Reportable, dataset: DatasetRecord) -> 
     job, grey = attempt.record.request, dataset.grey
     assert isinstance(job, TrainJob | NasJob)
     opening: Stages = {OPENING: OPENING_SHARE * job.max_seconds}
-    classifying = _classifying(job, photos)
+    classifying = _classifying(job, dataset.images)
     if isinstance(job, TrainJob):
         training: Stages = {TRAINING: None, **classifying, **opening}
     else:
