@@ -45,6 +45,12 @@ def test_small_holes_close_and_large_ones_stay() -> None:
     assert not found.product[40:60, 40:60].any()
 
 
+def test_a_gap_at_the_border_is_no_hole() -> None:
+    picture = seen((slice(0, 80), slice(10, 90)))
+    picture[0:3, 50:53] = 0  # a neckline
+    assert not clean_mask(picture, (100, 100)).product[0:3, 50:53].any()
+
+
 def test_only_the_edge_is_soft() -> None:
     picture = seen(MIDDLE)
     picture[45:55, 45:55] = 0.6  # uncertain, but inside
