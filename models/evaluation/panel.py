@@ -26,7 +26,7 @@ from models.progress import Steps, scaled
 
 # Measures whose worst value is 0, though noise may score better.
 SHARES = ("precision", "recall", "density", "coverage", "diversity", "authenticity")
-NOISE_IMAGES = 100  # all alike to every judge, so that more would change nothing
+NOISE_IMAGES = 40  # all alike to every judge, so that more would change nothing
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from worker.queue.queue import JobQueue
 from worker.schemas.jobs import JobRecord
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 
 
 def wait_for(jobs: JobQueue, job_id: str, reached: Callable[[JobRecord], bool]) -> JobRecord:
