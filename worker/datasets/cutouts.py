@@ -41,19 +41,18 @@ class CutoutStore:
     def find(self) -> CutoutRecord | None:
         """The record; None where the cut-outs have not been made, or by an older method only.
 
-        Raises:
-            RecordDamaged: it cannot be read.
+        A damaged record counts as none, since the cut-outs can be made again.
         """
         try:
             return CutoutRecord.model_validate_json(self.storage.read(self._key))
         except ObjectNotFound:
             return None
-        except ValidationError as error:
+        except ValidationError:
             damage.report(self.storage, "dataset", self._key)
-            raise RecordDamaged(f"the masks of {self.dataset_id} are damaged") from error
+            return None
 
     def fetch(self) -> CutoutRecord:
-        """The record; raises NotPrepared where there is none, RecordDamaged as `find` does."""
+        """The record; raises NotPrepared where there is none."""
         record = self.find()
         if record is None:
             raise NotPrepared(f"{self.dataset_id} is not prepared: POST /jobs/prepare, and wait")
@@ -68,11 +67,14 @@ class CutoutStore:
         self.storage.put(f"{folder}/attributes.jsonl", dump(attributes))
         self.storage.put(f"{folder}/sheet.png", sheet_png)
         record = CutoutRecord(folder=folder, summary=summarise(attributes))
+        content = record.model_dump_json().encode()
         try:
-            self.storage.create(self._key, record.model_dump_json().encode())
+            self.storage.create(self._key, content)
         except ObjectExists:
-            self.storage.clear(folder)
-            return self.fetch()
+            if (first := self.find()) is not None:
+                self.storage.clear(folder)
+                return first
+            self.storage.put(self._key, content)  # what is there is damaged
         return record
 
     def attributes(self, record: CutoutRecord) -> list[PhotoAttributes]:

@@ -1,7 +1,6 @@
 """The cut-out store: one record wins, and what is damaged is said to be."""
 
 import io
-from collections.abc import Callable
 
 import pytest
 
@@ -50,19 +49,23 @@ def test_nothing_is_there_before_the_last_object(storage: Storage) -> None:
         store.fetch()
 
 
-@pytest.mark.parametrize(
-    ("name", "read"),
-    [
-        ("1.json", lambda store, _: store.find()),
-        ("attributes.jsonl", lambda store, record: store.attributes(record)),
-    ],
-)
-def test_damage_is_told(
-    storage: Storage, name: str, read: Callable[[CutoutStore, object], object]
-) -> None:
+def test_damaged_attributes_are_told(storage: Storage) -> None:
     store = CutoutStore(storage, DATASET)
     record = store.add(io.BytesIO(b""), [PHOTO], b"")
-    (key,) = (key for key in storage.keys(f"datasets/{DATASET}") if key.endswith(name))
-    storage.put(key, b"{")
+    storage.put(f"{record.folder}/attributes.jsonl", b"{")
     with pytest.raises(RecordDamaged):
-        read(store, record)
+        store.attributes(record)
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"{}"])
+def test_cut_outs_whose_record_is_damaged_are_made_again(storage: Storage, damage: bytes) -> None:
+    store = CutoutStore(storage, DATASET)
+    store.add(io.BytesIO(b"first"), [PHOTO], b"sheet")
+    (key,) = (key for key in storage.keys(f"datasets/{DATASET}") if key.endswith("1.json"))
+    storage.put(key, damage)
+    assert store.find() is None
+    assert storage.damaged == {key}
+    again = store.add(io.BytesIO(b"again"), [PHOTO], b"sheet")
+    with store.open_masks(store.fetch()) as masks:
+        assert masks.read() == b"again"
+    assert store.fetch() == again
