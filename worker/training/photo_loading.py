@@ -1,9 +1,12 @@
 """Photos of a train or nas job: as they are, or as studio photos by their masks."""
 
+from dataclasses import asdict
+
 from models.card import Json
 from models.cutouts.studio import Color
 from models.cutouts.studio_dataset import read_studio_images
 from models.data.datasets import Dataset, read_images
+from models.inference.backbones import identity
 from worker.attempt.progress_reporter import ProgressReporter
 from worker.datasets.cutouts import CutoutStore
 from worker.datasets.datasets import DatasetRecord, DatasetStore
@@ -20,7 +23,9 @@ def describe_normalisation(job: TrainJob | NasJob, record: DatasetRecord) -> dic
     kind = record.normalisation(job.normalise)
     if kind == "as_is":
         return {"normalise": kind}
-    return {"normalise": kind, "background": (job.background or WHITE).upper()}
+    network: dict[str, Json] = {**asdict(identity("u2net-p"))}
+    background = (job.background or WHITE).upper()
+    return {"normalise": kind, "background": background, "cut_out_by": network}
 
 
 def load_photos(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.data.archive import ArchiveLimits
+from models.inference.backbones import identity
 from tests.models.pictures import shop, zipped
 from tests.worker.conftest import StartWorker
 from tests.worker.watching import wait_for
@@ -114,7 +115,8 @@ def test_a_training_on_studio_photos_makes_the_masks_once_and_its_card_tells(
     wait_for(jobs, jobs.submit("train", tiny_job).id, succeeded)
 
     first, second, plain = Registry(storage).versions("tiny")
-    told = {"normalise": "studio", "background": "#F0F0F0"}
+    network = {"name": "u2net-p", "weights_sha256": identity("u2net-p").weights_sha256}
+    told = {"normalise": "studio", "background": "#F0F0F0", "cut_out_by": network}
     assert told.items() <= json.loads(json.dumps(first.data)).items()
     assert first.weights_sha256 == second.weights_sha256 != plain.weights_sha256
     assert plain.data["normalise"] == "as_is"
