@@ -3,7 +3,6 @@
 Shapes: N images, C channels (1 grey, 3 sRGB), R resolution in pixels.
 """
 
-import math
 import zipfile
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -78,8 +77,10 @@ class Dataset:
 
     def spaced(self, most: float) -> Tensor:
         """Indices of at most `most` photos, spaced evenly over the categories."""
-        step = max(1, math.ceil(len(self.labels) / most))
-        return self.labels.argsort(stable=True)[::step].sort().values
+        count = len(self.labels)
+        chosen = int(min(count, most))
+        places = torch.arange(chosen) * count // chosen
+        return self.labels.argsort(stable=True)[places].sort().values
 
 
 def read_images(

@@ -91,6 +91,15 @@ def test_a_data_set_checks_itself(images: torch.Tensor, labels: torch.Tensor, me
         Dataset(images=images, labels=labels, categories=("only",))
 
 
+@pytest.mark.parametrize(("most", "expected"), [(8, [2, 6]), (6.5, [2, 4]), (1000, [3, 9])])
+def test_photos_are_drawn_evenly_from_the_categories(most: float, expected: list[int]) -> None:
+    labels = torch.tensor([1, 0, 1, 1] * 3)
+    images = torch.zeros(12, 1, 8, 8, dtype=torch.uint8)
+    chosen = Dataset(images=images, labels=labels, categories=("few", "many")).spaced(most)
+    assert labels[chosen].bincount().tolist() == expected
+    assert chosen.tolist() == sorted({*chosen.tolist()})
+
+
 def test_a_preview_shows_the_first_photos_of_each_category() -> None:
     sheet = preview(canonical(shop(a=5, b=2)), ("a", "b"), per_category=3, tile=32)
     assert sheet.shape[0] == 2 + 2 * (32 + 2)
