@@ -3,9 +3,11 @@
 import io
 import os
 import signal
+import tempfile
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import IO
 
 import pytest
 from PIL import Image
@@ -15,19 +17,20 @@ from tests.models.pictures import noise, saved, shop, zipped
 from tests.processes import next_import, running, wait_until
 from tests.worker.conftest import StartWorker
 from tests.worker.watching import wait_for, work_horse_of
+from worker.attempt.attempt import Attempt
 from worker.datasets import direct_uploads, leftovers
 from worker.datasets.datasets import DatasetInUse, DatasetStore, UploadOptions
 from worker.datasets.direct_uploads import forget_abandoned, key_of
 from worker.datasets.leftovers import sweep_leftovers
 from worker.datasets.uploads import Uploads
-from worker.imports.import_job import DECODING
+from worker.imports.import_job import DECODING, run_import
 from worker.imports.submission import submit_sent, submit_zip
 from worker.preparation.submission import preparation_id
 from worker.queue.queue import JobQueue, QueueFull
 from worker.schemas.dataset_import import ImportJob, dataset_id_of
 from worker.schemas.jobs import JobRecord, new_id, now
 from worker.schemas.requests import GenerateJob
-from worker.storage import Storage
+from worker.storage import Storage, StorageFull
 
 HUGE = saved(noise(1, (60, 60)).resize((5000, 5000), Image.Resampling.NEAREST))
 # Decoding takes seconds, spread over the zip.
@@ -248,7 +251,20 @@ def test_a_submission_that_is_repeated_stores_and_queues_nothing(
     assert len(jobs.waiting("generate")) == 1
 
 
-def test_full_storage_fails_the_job_once_it_stays_full(
+def test_a_full_disk_fails_nothing_and_the_zip_stays(
     jobs: JobQueue, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ...
+    def full(*_: object, **__: object) -> IO[bytes]:
+        return open("/dev/full", "w+b", buffering=0)
+
+    job = submitted(jobs, FEW)
+    claimed = jobs.ledger.claim(job.id, "this test")
+    assert claimed is not None
+    attempt = Attempt(jobs.ledger, claimed)
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    with pytest.raises(StorageFull):
+        run_import(attempt, jobs, lambda: False)
+    monkeypatch.undo()
+    assert storage.exists(key_of(upload_of(job)))
+    run_import(attempt, jobs, lambda: False)  # as `worker.tasks` does, until there is room
+    assert jobs.fetch(job.id).status == "succeeded"
