@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from models.data.archive import ArchiveLimits, DatasetError
 from models.data.upload_import import Imported
 from worker.attempt.attempt import Attempt
-from worker.attempt.progress_reporter import JobCancelled, ProgressReporter
+from worker.attempt.progress_reporter import JobCancelled, JobInterrupted, ProgressReporter
 from worker.attempt.stage_plan import StagePlan
 from worker.datasets.datasets import DatasetRecord, DatasetStore, UploadOptions
 from worker.datasets.direct_uploads import UploadTooLarge, check_size, key_of
@@ -47,6 +47,8 @@ def run_import(attempt: Attempt, jobs: JobQueue, stop_requested: Callable[[], bo
         storage.delete(zip_key)
         raise
     except (DatasetError, UploadTooLarge) as error:
+        if stop_requested():  # what stops the worker may have ended the decoder as well
+            raise JobInterrupted from error
         attempt.fail(_code(error), str(error))
         storage.delete(zip_key)  # afterwards: another attempt would not find it
         return

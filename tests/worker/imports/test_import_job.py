@@ -4,7 +4,9 @@ import io
 import os
 import signal
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import IO
@@ -18,6 +20,7 @@ from tests.processes import next_import, running, wait_until
 from tests.worker.conftest import StartWorker
 from tests.worker.watching import wait_for, work_horse_of
 from worker.attempt.attempt import Attempt
+from worker.attempt.progress_reporter import JobInterrupted
 from worker.datasets import direct_uploads, leftovers
 from worker.datasets.datasets import DatasetInUse, DatasetStore, UploadOptions
 from worker.datasets.direct_uploads import forget_abandoned, key_of
@@ -172,6 +175,23 @@ def test_a_worker_that_is_told_to_end_hands_the_import_back(
     assert storage.exists(key_of(upload_of(job)))
     start_worker("generate")
     wait_for(jobs, job.id, succeeded)
+
+
+def test_a_decoder_that_ends_with_the_worker_is_not_the_zips_fault(
+    jobs: JobQueue, storage: Storage
+) -> None:
+    job, told = submitted(jobs, SLOW), threading.Event()
+    claimed = jobs.ledger.claim(job.id, "this test")
+    assert claimed is not None
+    with ThreadPoolExecutor(1) as pool:
+        attempt = Attempt(jobs.ledger, claimed)
+        outcome = pool.submit(run_import, attempt, jobs, told.is_set)
+        decoder = next_import()
+        told.set()
+        os.kill(decoder, signal.SIGTERM)
+        with pytest.raises(JobInterrupted):
+            outcome.result(20)
+    assert storage.exists(key_of(upload_of(job)))
 
 
 def test_an_attempt_that_finds_the_data_set_made_imports_nothing(
