@@ -177,12 +177,15 @@ class JobView(BaseModel):
 
 def _result_links(job_id: str, result: dict[str, JsonValue]) -> dict[str, JsonValue]:
     """Where the results of a job are: its data set, or its version's files and images."""
+    links: dict[str, JsonValue]
     if "dataset" in result:
         dataset = f"/datasets/{result['dataset']}"
-        found = {"dataset": dataset, **{name: f"{dataset}/{name}" for name in DATASET_VIEWS}}
-        return dict(found)
+        links = {"dataset": dataset, **{name: f"{dataset}/{name}" for name in DATASET_VIEWS}}
+        if result.get("preparation") is not None:
+            links["preparation"] = f"/jobs/{result['preparation']}"
+        return links
     version = f"/models/{result['model']}/versions/{result['version']}"
-    links: dict[str, JsonValue] = {"version": version}
+    links = {"version": version}
     links |= {kind: f"{version}/{kind}" for kind in ("samples", "weights")}
     if isinstance(files := result.get("files"), list):  # of a version that the job has made
         links |= {str(file): f"{version}/files/{file}" for file in files}

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.service import Service, free_port, walk
-from worker.registry.bundled_models import SAMPLE_DATASET
+from worker.registry.bundled_models import SAMPLE_ARCHIVE, SAMPLE_DATASET
 
 START_S = 60.0
 AGAIN_S = 10.0  # after which the service works again
@@ -51,6 +51,17 @@ def complaint(service: Service, **changes: str) -> str:
     return ended.stderr
 
 
+def ended_jobs(service: Service) -> list[dict[str, object]]:
+    """All jobs, once they have ended."""
+    deadline = time.monotonic() + START_S
+    while True:
+        jobs: list[dict[str, object]] = service.client.get("/jobs").json()["data"]
+        if all(job["finished_at"] for job in jobs):
+            return jobs
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 def test_the_shipped_model_answers_at_once(service: Service) -> None:
     assert service.client.post("/generate", json={}).status_code == 200
     wanted = {"category": "Sneaker", "n": 8, "seed": 7, "output_format": "webp"}
@@ -66,6 +77,22 @@ def test_the_shipped_model_answers_at_once(service: Service) -> None:
 
 def test_photos_in_images_out(service: Service) -> None:
     walk(service.client)
+
+
+def test_an_upload_becomes_a_data_set_while_its_client_does_other_things(service: Service) -> None:
+    files, later = {"file": SAMPLE_ARCHIVE.read_bytes()}, {"Prefer": "respond-async"}
+    answer = service.client.post("/datasets", files=files, headers=later)
+    assert answer.status_code == 202
+    ended_jobs(service)
+    job = service.client.get(answer.headers["Location"]).json()
+    assert job["status"] == "succeeded", job["error"]
+    dataset = service.client.get(job["result"]["links"]["dataset"]).json()
+    assert dataset["categories"] == ["dress", "hat", "pants", "shoes"]
+
+    training = {"dataset": dataset["id"], "model": "later", "resolution": 28, "preset": "fast"}
+    submitted = service.client.post("/jobs/train", json=training)
+    assert submitted.status_code == 202, submitted.text
+    assert service.client.post(submitted.json()["links"]["cancel"]).status_code == 202
 
 
 def test_a_killed_valkey_is_started_again_and_the_service_works_again(
@@ -85,17 +112,6 @@ def test_a_second_instance_and_a_busy_port_each_get_one_line(service: Service) -
     assert f"cannot listen on 127.0.0.1:{service.client.base_url.port}" in complaint(service)
     assert "another Vitrine" in complaint(service, VITRINE_PORT=str(free_port()))
     assert "VITRINE_PORT" in complaint(service, VITRINE_PORT="0")
-
-
-def ended_jobs(service: Service) -> list[dict[str, object]]:
-    """All jobs, once they have ended."""
-    deadline = time.monotonic() + START_S
-    while True:
-        jobs: list[dict[str, object]] = service.client.get("/jobs").json()["data"]
-        if all(job["finished_at"] for job in jobs):
-            return jobs
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 def test_ctrl_c_ends_everything_and_a_second_start_finds_it_again(
@@ -119,5 +135,7 @@ def test_ctrl_c_ends_everything_and_a_second_start_finds_it_again(
     assert again == datasets
     assert SAMPLE_DATASET in [dataset["id"] for dataset in again]
     assert service.client.get("/jobs").json()["data"] == jobs
-    assert [job["status"] for job in jobs] == ["succeeded", "succeeded"]
+    assert {
+        job["type"]: job["status"] for job in jobs if job["status"] != "cancelled"
+    } == dict.fromkeys(("train", "import", "generate"), "succeeded")
     service.interrupt()

@@ -46,7 +46,16 @@ ROOMS = {
             "attempt",
             "queue",
         ),
-        *("generation", "preparation", "training", "search", "tasks", "prune", "__main__"),
+        *(
+            "generation",
+            "preparation",
+            "imports",
+            "training",
+            "search",
+            "tasks",
+            "prune",
+            "__main__",
+        ),
     ],
     "app": [
         *(

@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     queues: str = Field(
         default=",".join(QUEUES),
         description="queues that a worker serves, each by a process of its own: generate (bulk"
-        " generation), train (trainings and searches), comma-separated",
+        " generation, preparations, imports), train (trainings and searches), comma-separated",
     )
     max_queued_jobs: int = Field(default=100, ge=1, description="jobs waiting at once in a queue")
     lease_s: float = Field(

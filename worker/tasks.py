@@ -21,8 +21,10 @@ from worker.attempt.heartbeat import heartbeat
 from worker.attempt.progress_reporter import JobCancelled, JobInterrupted
 from worker.attempt.search_helper import SearchHelper
 from worker.datasets.datasets import DatasetNotFound
+from worker.datasets.direct_uploads import UploadNotFound
 from worker.devices import device_lock
 from worker.generation.bulk_generation import NoImagePassed, run_generation
+from worker.imports.import_job import run_import
 from worker.ledger.ledger import LeaseLost
 from worker.preparation.prepare_job import run_preparation
 from worker.queue.queue import JobQueue, open_queue
@@ -52,6 +54,7 @@ RUN: dict[JobType, Callable[[Attempt, JobQueue, Callable[[], bool]], None]] = {
     "nas": run_search,
     "generate": run_generation,
     "prepare": run_preparation,
+    "import": run_import,
 }
 
 FAULT = ("internal_error", "the job failed by a fault of the service; see its log")
@@ -59,6 +62,7 @@ FAULT = ("internal_error", "the job failed by a fault of the service; see its lo
 # Permanent failures, which another attempt would repeat, and the error codes that clients see.
 FAILURES: dict[type[Exception], str] = {
     DatasetNotFound: "dataset_not_found",
+    UploadNotFound: "upload_not_found",
     DatasetError: "invalid_dataset",
     CheckpointError: "invalid_checkpoint",
     Diverged: "diverged",

@@ -8,12 +8,10 @@ from redis import RedisError
 from app.services import Services
 from worker.datasets.cutouts import CutoutStore
 from worker.datasets.datasets import DatasetRecord
+from worker.preparation.submission import REFUSED, preparation_id, queue_preparation
 from worker.queue.queue import QueueFull
-from worker.schemas.preparation import PrepareJob
 
 logger = logging.getLogger(__name__)
-
-REFUSED = "The preparation could not be queued: POST /jobs/prepare later, or train without it."
 
 
 class Preparation(BaseModel):
@@ -48,27 +46,17 @@ def view(services: Services, record: DatasetRecord) -> DatasetView:
 
 
 def prepare_uploaded(services: Services, record: DatasetRecord) -> DatasetView:
-    """A data set that was just uploaded; its preparation is queued if its default is `studio`.
-
-    The id of the job follows from that of the data set: an upload that is sent again queues no
-    second one.
-    """
+    """A data set that was just uploaded; its preparation is queued if its default is `studio`."""
     if record.normalise == "as_is":
         return _shown(record, None)
-    job, refused = PrepareJob(dataset=record.id), None
-    job_id: str | None = preparation_id(record.id)
+    job_id, refused = None, None
     try:
-        services.queue.submit("prepare", job, job_id)
+        job_id = queue_preparation(services.queue, record.id)
     except (QueueFull, RedisError) as error:  # the data set is stored, and stays
         logger.warning("the preparation of %s was not queued: %s", record.id, error)
-        job_id, refused = None, REFUSED
+        refused = REFUSED
     links = _links(record.id, job_id)
     return _shown(record, Preparation(job=job_id, refused=refused, summary=None, links=links))
-
-
-def preparation_id(dataset_id: str) -> str:
-    """The id of the job that an upload queues."""
-    return f"job_{dataset_id.removeprefix('ds_')}"
 
 
 def _links(dataset_id: str, job_id: str | None) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """`/datasets`: upload, list, preview and delete zips of product photos, a folder per category."""
 
 import hashlib
+from dataclasses import dataclass
 from typing import Annotated, BinaryIO
 
 from fastapi import APIRouter, Depends, File, Form, Header, Path, Query, Response, UploadFile
@@ -18,12 +19,25 @@ from app.dependencies import (
 from app.errors import can_answer
 from app.generation.negotiation import preferred
 from app.routers.dataset_views import DatasetView, prepare_uploaded, view
+from app.routers.respond_async import (
+    IMPORTS,
+    JOB_ONLY,
+    RespondAsyncDep,
+    can_accept,
+    check_webhook,
+    queued,
+)
 from app.schemas import Page
 from models.cutouts.attributes import PhotoAttributes, as_csv
 from models.data.archive import ArchiveLimits
 from worker.datasets.cutouts import CutoutStore
 from worker.datasets.datasets import DatasetRecord, UploadOptions
+from worker.datasets.importing import check_directory
+from worker.imports.submission import submit_zip
+from worker.schemas.dataset_import import DatasetName, ImportJob
+from worker.schemas.jobs import new_id
 from worker.schemas.preparation import NORMALISE_MEANS, Normalise
+from worker.schemas.webhook_request import Webhook, WebhookUrl
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], dependencies=[Depends(require("manage"))])
 
@@ -31,7 +45,6 @@ DatasetIdPath = Annotated[
     str,
     Path(pattern=r"^ds_[0-9a-z]{20}$", examples=["ds_00000000000000sample"]),
 ]
-NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
 Cursor = Annotated[str | None, Query(pattern=r"^ds_[0-9a-z]{20}$", description="A `last_id`.")]
 PhotoName = Annotated[
     str, Query(pattern=r"^[0-9]{3,6}/[0-9]{6,9}\.(png|jpg)$", description="A `last_id`.")
@@ -40,20 +53,48 @@ JSON_AND_CSV = ("application/json", "text/csv")
 JSON_OR_CSV = accepts(*JSON_AND_CSV)
 
 
-def upload_options(
-    name: Annotated[str, Form(min_length=1, max_length=100, pattern=NO_CONTROLS)] = "photos",
+@dataclass(frozen=True)
+class UploadForm:
+    """The form's fields beside the file, and whether the client prefers a job."""
+
+    options: UploadOptions
+    later: bool
+    webhook: Webhook | None  # of the job
+
+    def encoded(self) -> bytes:
+        """Bytes that differ where what is asked for does."""
+        if not self.later:
+            return self.options.encoded()
+        webhook = b"" if self.webhook is None else self.webhook.model_dump_json().encode()
+        return self.options.encoded() + b"\0respond-async\0" + webhook
+
+    def import_job(self, upload_id: str) -> ImportJob:
+        """The job that the client prefers."""
+        name, normalise = self.options.name, self.options.normalise
+        return ImportJob(upload=upload_id, name=name, normalise=normalise, webhook=self.webhook)
+
+
+def upload_form(
+    later: RespondAsyncDep,
+    name: Annotated[DatasetName, Form()] = "photos",
     normalise: Annotated[
         Normalise, Form(description=f"What trainings do that do not say it. {NORMALISE_MEANS}")
     ] = "as_is",
-) -> UploadOptions:
-    """The form's fields beside the file."""
-    return UploadOptions(name, normalise)
+    webhook: Annotated[
+        WebhookUrl | None, Form(description=f"URL that is told the end of the job. {JOB_ONLY}")
+    ] = None,
+) -> UploadForm:
+    """Parse what comes with the file; raises Problem."""
+    check_webhook(webhook, later=later)
+    told = None if webhook is None else Webhook(url=webhook)
+    return UploadForm(UploadOptions(name, normalise), later, told)
 
 
 @router.post(
     "",
     status_code=201,
-    responses=can_answer(409),
+    response_model=DatasetView,
+    responses={**can_accept(IMPORTS), **can_answer(409)},
     dependencies=[JSON],
     form_limits={"max_files": 1, "max_fields": 8, "max_part_size": 4096},
 )
@@ -63,15 +104,25 @@ def upload_dataset(
     id_for: IdempotentIdDep,
     abandoned: AbandonedDep,
     response: Response,
-    options: Annotated[UploadOptions, Depends(upload_options)],
-) -> DatasetView:
+    form: Annotated[UploadForm, Depends(upload_form)],
+) -> DatasetView | Response:
     """Validate and store a zip of photos. The report lists what was kept and what was not.
 
-    With `normalise` = `studio`, a job that finds the products in the photos is queued at once.
+    With `normalise` = `studio`, a job that finds the products in the photos is queued at once. With
+    `Prefer: respond-async` a job decodes the photos, after the zip is stored.
     """
     limits = ArchiveLimits(total_bytes=services.settings.max_dataset_bytes)
-    dataset_id = id_for("ds", lambda: _digest(file.file) + options.encoded())
-    record = services.uploads.add(file.file, options, limits, dataset_id, abandoned)
+
+    def asked() -> bytes:
+        return _digest(file.file) + form.encoded()
+
+    if form.later:
+        check_directory(file.file, limits)
+        file.file.seek(0)
+        job = form.import_job(id_for("up", asked) or new_id("up"))
+        return queued(services.queue, submit_zip(services.queue, file.file, job))
+    dataset_id = id_for("ds", asked)
+    record = services.uploads.add(file.file, form.options, limits, dataset_id, abandoned)
     response.headers["Location"] = f"/datasets/{record.id}"
     return prepare_uploaded(services, record)
 

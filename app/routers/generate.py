@@ -1,17 +1,16 @@
 """`POST /generate`: product images, synchronously or, with `Prefer: respond-async`, by a job."""
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Header, Response
 from fastapi.openapi.models import Example
-from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from app.dependencies import MakeImagesDep, ServicesDep, SubmitGenerationDep, require
 from app.errors import can_answer
 from app.generation.responses import FORMATS, ZIP_TYPE, answer, form_of
-from app.schemas import GenerateRequest, GenerateResponse, JobView, derived
+from app.routers.respond_async import RespondAsyncDep, accepted, can_accept
+from app.schemas import GenerateRequest, GenerateResponse, derived
 from worker.schemas.requests import GenerateJob
 
 router = APIRouter(tags=["generate"], dependencies=[Depends(require("generate"))])
@@ -19,7 +18,7 @@ router = APIRouter(tags=["generate"], dependencies=[Depends(require("generate"))
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"content": dict.fromkeys([*FORMATS, ZIP_TYPE], BINARY)},
-    202: {"model": JobView, "description": "With `Prefer: respond-async`: a job makes the images"},
+    **can_accept("makes the images"),
     **can_answer(409),
 }
 EXAMPLES: dict[str, Example] = {
@@ -31,43 +30,23 @@ EXAMPLES: dict[str, Example] = {
 }
 
 
-@dataclass(frozen=True)
-class Preferences:
-    """The client's `Accept` header, and whether it prefers a job."""
-
-    accept: str
-    later: bool
-
-
-async def preferences(
-    accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
-    prefer: Annotated[
-        str, Header(max_length=500, description="`respond-async`: answer 202 with a job at once.")
-    ] = "",
-) -> Preferences:
-    """Parse the headers `Accept` and `Prefer` (RFC 7240)."""
-    asked = {part.split(";")[0].strip().lower() for part in prefer.split(",")}
-    return Preferences(accept, "respond-async" in asked)
-
-
 @router.post("/generate", response_model=GenerateResponse, responses=RESPONSES)
 async def generate(
     request: Annotated[GenerateRequest, Body(openapi_examples=EXAMPLES)],
-    preferences: Annotated[Preferences, Depends(preferences)],
+    later: RespondAsyncDep,
     services: ServicesDep,
     make: MakeImagesDep,
     submit: SubmitGenerationDep,
+    accept: Annotated[str, Header(include_in_schema=False)] = "*/*",
 ) -> Response:
     """Generate product images. The same seed and version give the same bytes, at any `n`.
 
     With `Accept: image/png`, `image/webp`, ... and `n` 1 the answer is the image itself, with
     `Accept: application/zip` a zip of all. With `Prefer: respond-async` a job makes them.
     """
-    form = form_of(preferences.accept, request, later=preferences.later)
-    if not preferences.later:
+    form = form_of(accept, request, later=later)
+    if not later:
         return await answer(request, form, make)
     card = await services.resolver.find(request.model)
     job = derived(GenerateJob, request.model_dump(exclude={"response_format"}))
-    view = await run_in_threadpool(submit, job, card)
-    headers = {"Location": view.links["self"], "Preference-Applied": "respond-async"}
-    return JSONResponse(view.model_dump(mode="json"), 202, headers)
+    return accepted(await run_in_threadpool(submit, job, card))

@@ -1,6 +1,8 @@
-"""Direct uploads: clients send zips straight to the object store, by a presigned URL.
+"""Uploads that wait in the object store to become data sets.
 
-An upload needs no record: its id holds the time of issue, and its object shows that it was sent.
+Clients send them straight to the store, by a presigned URL, or leave them to an import job. An
+upload needs no record: its id holds the time of issue, and its object shows that it was sent. The
+ids of its data set and of its import job follow from its own.
 """
 
 from datetime import datetime, timedelta
@@ -8,8 +10,10 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from worker.schemas.jobs import is_id, made_at, new_id, now
-from worker.storage import Storage
+from worker.ledger.records import JobNotFound, Records
+from worker.revision_chain import RecordDamaged
+from worker.schemas.jobs import JobRecord, derived_id, is_id, made_at, new_id, now
+from worker.storage import ObjectNotFound, Storage
 
 FOLDER = "uploads"
 SIGNED_FOR = timedelta(hours=1)  # the upload must begin within this time
@@ -53,12 +57,52 @@ def key_of(upload_id: str) -> str:
     return f"{FOLDER}/{upload_id}"
 
 
+def import_id_of(upload_id: str) -> str:
+    """The id of the job that imports an upload."""
+    return derived_id("job", upload_id)
+
+
+def check_size(storage: Storage, upload_id: str, max_bytes: int) -> int:
+    """The size of an upload.
+
+    Raises:
+        UploadNotFound: no zip was sent, or it was deleted.
+        UploadTooLarge: the zip has more than `max_bytes`.
+    """
+    try:
+        size = storage.size(key_of(upload_id))
+    except ObjectNotFound as error:
+        raise UploadNotFound("nothing was sent for this upload, or it is gone") from error
+    if size > max_bytes:
+        raise UploadTooLarge(f"The zip may have at most {max_bytes} bytes.")
+    return size
+
+
+def is_being_imported(storage: Storage, upload_id: str) -> bool:
+    """Whether the upload has an import job that has not ended."""
+    job = _import_of(storage, upload_id)
+    return job is not None and not job.terminal
+
+
 def forget_abandoned(storage: Storage) -> int:
-    """Delete uploads that were not completed within a day; returns their number."""
+    """Delete uploads whose import has ended, or was not asked for within a day.
+
+    Returns their number.
+    """
     forgotten = 0
     for key in storage.keys(FOLDER):
         upload_id = key.removeprefix(f"{FOLDER}/")
-        if is_id("up", upload_id) and now() - made_at(upload_id) > KEPT:
+        if not is_id("up", upload_id):
+            continue
+        job = _import_of(storage, upload_id)
+        if now() - made_at(upload_id) > KEPT if job is None else job.terminal:
             storage.delete(key)
             forgotten += 1
     return forgotten
+
+
+def _import_of(storage: Storage, upload_id: str) -> JobRecord | None:
+    try:
+        return Records(storage).read(import_id_of(upload_id))
+    except (JobNotFound, RecordDamaged):  # damage has been reported
+        return None

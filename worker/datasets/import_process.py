@@ -7,6 +7,7 @@ The server imports neither torch nor pydantic and has a single thread, so that f
 
 import ctypes
 import errno
+import io
 import json
 import os
 import resource
@@ -31,11 +32,12 @@ FULL = 11  # the disk is full
 EXHAUSTED = 12  # the memory limit is reached
 FAILED = 13  # another error; its traceback is in the log
 BEGUN = b"+"  # sent once the fork exists, before its status
-# The embedded worker's value: below API requests, and equal to a training, which must not starve an
-# import for hours.
+# At least. The embedded worker's value: below API requests, and equal to a training, which must not
+# starve an import for hours.
 NICENESS = 10
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
 MAX_REQUEST_BYTES = 2**16
+COUNT_BYTES = 8  # of the number in the file `progress`
 
 
 class Files(NamedTuple):
@@ -43,8 +45,28 @@ class Files(NamedTuple):
 
     source: int
     target: int
-    preview: int  # of a zip; not used for a single photo
+    preview: int  # of a zip; like `progress`, not used for a single photo
     answer: int
+    progress: int  # see `CountedFile`
+
+
+class CountedFile(io.BufferedReader):
+    """A file that keeps the number of bytes read from it in another file.
+
+    An import reads each byte of a zip about once, so the number tells how far it is.
+    """
+
+    def __init__(self, descriptor: int, counter: int) -> None:
+        super().__init__(io.FileIO(descriptor))
+        self.counter = counter
+        self.bytes_read = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As of every file."""
+        data = super().read(size)
+        self.bytes_read += len(data)
+        os.pwrite(self.counter, self.bytes_read.to_bytes(COUNT_BYTES), 0)
+        return data
 
 
 class Task(NamedTuple):
@@ -109,7 +131,7 @@ def confine(memory_bytes: int) -> None:
     """Limit this process's memory, priority and, where the kernel allows it, network access."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.nice(NICENESS)
+    os.nice(max(0, NICENESS - os.nice(0)))
     if sys.platform == "linux":
         # A network namespace without interfaces. Most containers forbid it; the process still has
         # no credentials and no connections then.
@@ -131,7 +153,7 @@ def import_upload(files: Files, task: bytes) -> int:
 
 def _import(files: Files, limits: ArchiveLimits) -> int:
     with (
-        open(files.source, "rb") as source,
+        CountedFile(files.source, files.progress) as source,
         open(files.target, "r+b") as target,
         open(files.preview, "wb") as preview,
         open(files.answer, "w", encoding="utf-8") as answer,

@@ -6,6 +6,7 @@ and a low priority, and get no credentials or connections, only the files of the
 
 import json
 import logging
+import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from models.data.layout import arrange, list_members
 from models.data.photos import ImageError, ImageErrorKind
 from models.data.report import DatasetReport
 from models.data.upload_import import Imported
-from worker.datasets.import_process import EXHAUSTED, FULL, REFUSED, Files, Task
+from worker.datasets.import_process import COUNT_BYTES, EXHAUSTED, FULL, REFUSED, Files, Task
 from worker.datasets.import_slot import (
     ASK_EVERY_S,
     Abandoned,
@@ -52,6 +53,11 @@ DIED = (
 UNDECODED: dict[int | None, ImageErrorKind] = {None: "too_slow", EXHAUSTED: "too_large"}
 
 RunTask = Callable[[Files, Task], int | None]  # see `ImportSlot.run`
+ShowProgress = Callable[[float], None]
+
+
+def unseen(_share: float) -> None:
+    """For imports whose progress nobody watches."""
 
 
 class Importer:
@@ -73,10 +79,12 @@ class Importer:
         target: BinaryIO,
         limits: ArchiveLimits,
         abandoned: Abandoned = wanted,
+        progress: ShowProgress = unseen,
     ) -> Imported:
         """As `models.data.upload_import.import_photos`; both files need a file descriptor.
 
-        `abandoned` is asked several times a second; once it is true, decoding ends.
+        `abandoned` is asked several times a second; once it is true, decoding ends. As often,
+        `progress` gets the share of the upload that was read; decoding ends if it raises.
 
         Raises:
             ImportAbandoned: nobody waits for the import any more.
@@ -85,8 +93,14 @@ class Importer:
             TooManyImports: too many uploads are waiting.
         """
         check_directory(source, limits)
-        with self._slot(abandoned) as run_task:
-            return _import(run_task, source, target, limits)
+        with tempfile.TemporaryFile() as counter:
+
+            def watched() -> bool:
+                progress(_share_read(counter, source))
+                return abandoned()
+
+            with self._slot(watched) as run_task:
+                return _import(run_task, source, target, counter, limits)
 
     def decode(
         self, source: BinaryIO, max_side: int, abandoned: Abandoned = wanted
@@ -153,12 +167,14 @@ def _import(
     run: RunTask,
     source: BinaryIO,
     target: BinaryIO,
+    counter: IO[bytes],
     limits: ArchiveLimits,
 ) -> Imported:
     with tempfile.TemporaryFile() as preview, tempfile.TemporaryFile() as answer:
         descriptor = source.fileno()  # moves a small upload from memory into a file
         source.flush()
-        files = Files(descriptor, target.fileno(), preview.fileno(), answer.fileno())
+        others = (target, preview, answer, counter)
+        files = Files(descriptor, *(file.fileno() for file in others))
         status = run(files, Task(limits=limits))
         target.seek(0)
         return _read_answer(status, _start_of(answer, MAX_ANSWER_BYTES), preview)
@@ -187,7 +203,8 @@ def _decode(run: RunTask, source: BinaryIO, max_side: int) -> NDArray[np.uint8]:
     with tempfile.TemporaryFile() as target, tempfile.TemporaryFile() as answer:
         descriptor = source.fileno()  # moves a small upload from memory into a file
         source.flush()
-        files = Files(descriptor, target.fileno(), target.fileno(), answer.fileno())
+        others = (target, target, answer, answer)
+        files = Files(descriptor, *(file.fileno() for file in others))
         status = run(files, Task(max_side=max_side))
         if status == FULL:
             raise StorageFull("there is no room for temporary files")
@@ -204,6 +221,12 @@ def _decode(run: RunTask, source: BinaryIO, max_side: int) -> NDArray[np.uint8]:
         except (ValueError, TypeError, LookupError) as error:
             logger.warning("the process that decoded a photo failed: %s", error)
             raise ImageError(UNDECODED.get(status, "corrupt")) from error
+
+
+def _share_read(counter: IO[bytes], source: BinaryIO) -> float:
+    """The share of the upload that its import has read."""
+    count = int.from_bytes(os.pread(counter.fileno(), COUNT_BYTES, 0))
+    return min(count / os.fstat(source.fileno()).st_size, 1.0) if count else 0.0
 
 
 def _start_of(file: IO[bytes], size: int) -> bytes:

@@ -9,7 +9,8 @@ from typing import Literal
 
 from prometheus_client import Counter
 
-from worker.datasets.direct_uploads import forget_abandoned
+from worker.datasets.direct_uploads import forget_abandoned, is_being_imported
+from worker.schemas.dataset_import import upload_id_of
 from worker.schemas.jobs import is_id, made_at, now
 from worker.storage import Storage
 
@@ -32,7 +33,7 @@ swept_leftovers = Counter(
 
 
 def sweep_leftovers(storage: Storage) -> None:
-    """Remove uploads that nobody completed, data sets without a record, and unfinished writes."""
+    """Remove uploads that nobody waits for, data sets without a record, and unfinished writes."""
     _note("upload", forget_abandoned(storage))
     _note("dataset", _forget_unrecorded(storage))
     _note("write", storage.sweep_unfinished(UNFINISHED))  # last: some stores refuse it
@@ -44,9 +45,11 @@ def _forget_unrecorded(storage: Storage) -> int:
     recorded = {key.split("/")[1] for key in keys if key.endswith("/dataset.json")}
     unrecorded = {key.split("/")[1] for key in keys} - recorded
     old = [name for name in unrecorded if is_id("ds", name) and now() - made_at(name) > UNRECORDED]
-    for name in old:
+    # An import job that waited for days may be writing one at this moment.
+    killed = [name for name in old if not is_being_imported(storage, upload_id_of(name))]
+    for name in killed:
         storage.clear(f"{FOLDER}/{name}")
-    return len(old)
+    return len(killed)
 
 
 def _note(kind: Kind, number: int) -> None:

@@ -5,10 +5,16 @@ from typing import BinaryIO
 
 from models.data.archive import ArchiveLimits, DatasetError
 from worker.datasets.datasets import DatasetRecord, DatasetStore, UploadOptions
-from worker.datasets.direct_uploads import UploadNotFound, UploadTooLarge, key_of
+from worker.datasets.direct_uploads import (
+    UploadNotFound,
+    UploadTooLarge,
+    check_size,
+    key_of,
+)
 from worker.datasets.import_slot import Abandoned, wanted
 from worker.ledger.in_flight import in_flight
 from worker.ledger.leases import Leases
+from worker.schemas.dataset_import import dataset_id_of
 from worker.schemas.preparation import DatasetId
 from worker.storage import ObjectNotFound
 
@@ -60,7 +66,7 @@ class Uploads:
             DatasetError: the zip is invalid; the message says how to fix it.
             RequestInFlight: another request is completing this upload.
         """
-        dataset_id = _dataset_id(upload_id)
+        dataset_id = dataset_id_of(upload_id)
         if self.datasets.exists(dataset_id):
             return self.datasets.fetch(dataset_id)
         with in_flight(self.leases, dataset_id):
@@ -82,15 +88,10 @@ class Uploads:
     ) -> DatasetRecord:
         storage, key = self.datasets.storage, key_of(upload_id)
         with tempfile.TemporaryFile() as file:
+            check_size(storage, upload_id, max_bytes)
             try:
-                if storage.size(key) > max_bytes:
-                    raise UploadTooLarge(f"The zip may have at most {max_bytes} bytes.")
                 storage.download(key, file)
             except ObjectNotFound as error:
                 raise UploadNotFound("nothing was sent for this upload, or it is gone") from error
             file.seek(0)
-            return self.datasets.add(file, options, limits, _dataset_id(upload_id), abandoned)
-
-
-def _dataset_id(upload_id: str) -> DatasetId:
-    return f"ds_{upload_id.removeprefix('up_')}"
+            return self.datasets.add(file, options, limits, dataset_id_of(upload_id), abandoned)

@@ -6,7 +6,7 @@ twice finds the job claimed, and a lost one is sent again from the ledger.
 
 import logging
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from redis import Redis, RedisError
 from redis.backoff import ConstantBackoff
@@ -39,6 +39,10 @@ class QueueFull(RuntimeError):
     """`max_queued_jobs` jobs are waiting in the queue already."""
 
 
+def nothing() -> None:
+    """For jobs that need nothing stored before they are recorded."""
+
+
 class JobQueue:
     """The job system for its clients: submit, deliver, fetch, list and cancel jobs."""
 
@@ -51,11 +55,16 @@ class JobQueue:
         self.queues = {name: open_rq_queue(rq_name(name), redis_binary) for name in QUEUES}
 
     def submit(
-        self, job_type: JobType, request: JobRequest, job_id: str | None = None
+        self,
+        job_type: JobType,
+        request: JobRequest,
+        job_id: str | None = None,
+        before: Callable[[], None] = nothing,
     ) -> JobRecord:
         """Record the job, then deliver it. Once recorded it will run, even if Redis is lost.
 
-        If there is a job with this id already, its first revision is returned and nothing is done.
+        `before` stores what the job needs, once it is known that the job is not refused. If there
+        is a job with this id already, its first revision is returned and nothing is done.
 
         Raises:
             QueueFull: `max_queued_jobs` jobs are waiting in its queue already.
@@ -68,6 +77,7 @@ class JobQueue:
             raise QueueFull(f"{most} jobs are waiting in the queue {queue!r}; try again later")
         if request.webhook is not None:
             self.targets.check(request.webhook.url)
+        before()
         record = JobRecord.new(job_type, request, job_id)
         if not self.ledger.create(record):
             return self.ledger.records.first(record.id)

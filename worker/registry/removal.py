@@ -17,7 +17,6 @@ from worker.registry.model_versions import ModelCard, delete_files
 from worker.registry.synonyms import synonyms_key
 from worker.revision_chain import RecordDamaged
 from worker.schemas.jobs import JobRecord
-from worker.schemas.preparation import PrepareJob
 from worker.schemas.requests import GenerateJob
 from worker.storage import Storage
 
@@ -167,7 +166,7 @@ class Removals:
             if isinstance(job.request, GenerateJob):
                 if name_of(job.request.model or "") == name:
                     raise ModelInUse(f"{job.id} generates with {name!r}; {HOW_TO_END}")
-            elif not isinstance(job.request, PrepareJob) and job.request.model == name:
+            elif job.model == name:
                 raise ModelInUse(f"{job.id} trains {name!r}; {HOW_TO_END}")
 
     def _open_jobs(self) -> Iterator[JobRecord]:

@@ -1,5 +1,6 @@
 """Job record and its state machine; ids that sort by time."""
 
+import hashlib
 import re
 import secrets
 import time
@@ -8,6 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, JsonValue
 
+from worker.schemas.dataset_import import ImportJob
 from worker.schemas.preparation import PrepareJob
 from worker.schemas.requests import JobRequest, JobType
 
@@ -85,7 +87,7 @@ class JobRecord(BaseModel):
     @property
     def model(self) -> str | None:
         """Name of the model that the job makes or generates with; None: the default, or none."""
-        if isinstance(self.request, PrepareJob) or self.request.model is None:
+        if isinstance(self.request, PrepareJob | ImportJob) or self.request.model is None:
             return None
         return re.split("[:@]", self.request.model)[0]
 
@@ -159,6 +161,13 @@ def now() -> datetime:
 def new_id(prefix: str) -> str:
     """`prefix_` and 20 characters that sort by time: 10 of milliseconds, 10 random."""
     return f"{prefix}_{_base32(time.time_ns() // 1_000_000, 10)}{_base32(secrets.randbits(50), 10)}"
+
+
+def derived_id(prefix: str, some_id: str) -> str:
+    """An id that follows from another one: of its time, and 10 characters of a hash."""
+    digest = hashlib.sha256(f"{prefix} of {some_id}".encode()).digest()
+    moment = some_id.rsplit("_", 1)[-1][:10]
+    return f"{prefix}_{moment}{_base32(int.from_bytes(digest[:8]), 10)}"
 
 
 def made_at(some_id: str) -> datetime:

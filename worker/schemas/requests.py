@@ -1,22 +1,25 @@
-"""Request schemas of the job types that make models or images; those of all job types."""
+"""Request schemas of the job types that make models or images; the union of all types."""
 
 from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
+from worker.schemas.dataset_import import ImportJob
 from worker.schemas.image_options import Category, ImageOptions, OutputFormat
 from worker.schemas.preparation import BackgroundField, DatasetId, NormaliseField, PrepareJob
 from worker.schemas.training_options import CollapseRemedies, FromJob
 from worker.schemas.webhook_request import WebhookField
 
-JobType = Literal["train", "nas", "generate", "prepare"]
+JobType = Literal["train", "nas", "generate", "prepare", "import"]
 QueueName = Literal["generate", "train"]
 QUEUES: tuple[QueueName, ...] = get_args(QueueName)
 QUEUE_OF: dict[JobType, QueueName] = {
     "train": "train",
     "nas": "train",
     "generate": "generate",
-    "prepare": "generate",  # minutes, which nobody waits for behind hours of training
+    # Minutes, which nobody waits for behind hours of training.
+    "prepare": "generate",
+    "import": "generate",
 }
 # A copy of the type in `models.search.trials`, which imports torch; the supervisor must not.
 Metric = Literal["kid", "latency_ms", "parameters"]
@@ -235,4 +238,4 @@ class GenerateJob(ImageOptions):
         return self
 
 
-JobRequest = TrainJob | NasJob | GenerateJob | PrepareJob
+JobRequest = TrainJob | NasJob | GenerateJob | PrepareJob | ImportJob

@@ -37,12 +37,15 @@ def canonical(url: str) -> str:
     return text
 
 
+WebhookUrl = Annotated[str, Field(min_length=1, max_length=MAX_URL), AfterValidator(canonical)]
+
+
 class Webhook(BaseModel):
     """Where the end of a job is announced: the body of `GET /jobs/{id}` is POSTed there, signed."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    url: Annotated[str, Field(min_length=1, max_length=MAX_URL), AfterValidator(canonical)] = Field(
+    url: WebhookUrl = Field(
         description="https, at a public address. Redirects are not followed.",
         examples=["https://shop.example/hooks/vitrine"],
         json_schema_extra={"format": "uri"},

@@ -32,6 +32,7 @@ from worker.storage import StorageFull
 Make = Callable[..., Importer]
 LIMITS = ArchiveLimits()
 HUGE = saved(Image.new("RGB", (7000, 7000), "red"))  # few bytes, 147 MB of pixels
+LARGE = saved(noise(1, (60, 60)).resize((5000, 5000), Image.Resampling.NEAREST))
 SLOW = zipped({**shop(a=10), **{f"b/{n}.png": HUGE for n in range(10)}}).getvalue()
 
 
@@ -180,6 +181,26 @@ def test_an_abandoned_import_ends_its_child_at_once(make: Make) -> None:
     assert run(importer, zipped(shop(a=10)).getvalue()).images == 10
 
 
+def test_an_import_shows_its_progress_and_ends_where_that_raises(make: Make) -> None:
+    importer, shown = make(), [0.0]
+    evenly = zipped({**shop(a=10), **{f"b/{n}.png": LARGE for n in range(12)}}).getvalue()
+
+    def show(share: float) -> None:
+        shown.append(share)
+
+    def stop(_share: float) -> None:
+        raise KeyboardInterrupt
+
+    with tempfile.TemporaryFile() as target:
+        with spooled(evenly) as source:
+            importer.run(source, target, LIMITS, progress=show)
+        assert shown == sorted(shown)
+        assert len({share for share in shown if 0 < share < 1}) >= 3
+        with spooled(evenly) as source, pytest.raises(KeyboardInterrupt):
+            importer.run(source, target, LIMITS, progress=stop)
+    assert imports() == set()
+
+
 def test_children_are_ended_with_their_importer(make: Make) -> None:
     importer = make()
     with ThreadPoolExecutor(1) as pool:
@@ -257,7 +278,7 @@ def test_a_child_is_given_no_secret_and_nothing_but_its_files(
         importer.close()
         answer.result(5)
     assert b"secret" not in environment
-    assert priority == min(os.getpriority(os.PRIO_PROCESS, 0) + 10, 19)
+    assert priority == max(os.getpriority(os.PRIO_PROCESS, 0), 10)
     assert "libtorch" not in mapped
     assert "PIL" in mapped
 

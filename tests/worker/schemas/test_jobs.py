@@ -10,7 +10,7 @@ from models.training.losses import Loss
 from models.training.presets import Preset
 from models.training.remedies import Remedies
 from models.training.train_config import TrainConfig
-from worker.schemas.jobs import is_id, new_id
+from worker.schemas.jobs import derived_id, is_id, made_at, new_id
 from worker.schemas.requests import GenerateJob, TrainJob
 
 
@@ -46,3 +46,12 @@ def test_a_category_is_known_however_its_letters_are_composed() -> None:
     assert decomposed != composed
     assert GenerateJob(n=1, category=decomposed).category == composed
     assert GenerateJob(categories={decomposed: 2}).categories == {composed: 2}
+
+
+def test_a_derived_id_follows_from_another_one_and_sorts_beside_it() -> None:
+    made = new_id("up")
+    job = derived_id("job", made)
+    assert job == derived_id("job", made) != derived_id("job", new_id("up"))
+    assert is_id("job", job)
+    assert made_at(job) == made_at(made)
+    assert job.removeprefix("job_") != made.removeprefix("up_")
