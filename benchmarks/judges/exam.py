@@ -53,12 +53,19 @@ class Row:
         return all(before > after for before, after in zip(overall, overall[1:], strict=False))
 
     def correlations(self) -> dict[str, float]:
-        """Spearman's of each measure's score with the strength; -1: falls with every step."""
+        """Spearman's of each measure's score with the strength; -1: falls with every step.
+
+        What could not be measured, such as the colour of products that no mask shows, counts as 0.
+        """
         steps = range(len(self.scores))
-        return {
-            name: float(spearmanr(steps, [s.measures[name] for s in self.scores]).statistic)
+        found = {
+            name: [scores.measures.get(name, 0.0) for scores in self.scores]
             for name in self.scores[0].measures
-            if len({s.measures[name] for s in self.scores}) > 1
+        }
+        return {
+            name: float(spearmanr(steps, values).statistic)
+            for name, values in found.items()
+            if len({*values}) > 1
         }
 
 
