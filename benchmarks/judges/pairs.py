@@ -4,21 +4,22 @@ The sets are photos and damaged photos, images of the shipped model, the same wi
 and snapshots of a training. `pairs.json` holds every set's measures, and scores between noise and
 photos, as the panel gave them; and for each pair which one a person found better as pictures for a
 shop, from sheets of six images a category, before any number was known. Pairs that the person could
-not decide are left out of the count.
+not decide are left out of the count. `cnn` holds the measures of the judge before the panel, a CNN
+fitted on the same training photos.
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.evaluation.scores import Measures, score
+from models.evaluation.scores import SQUARED_DISTANCES, Measures, score
 
 
 @dataclass(frozen=True)
 class Pair:
     """Two sets of images, the better one first."""
 
-    better: dict[str, float]  # scores by measure, and `overall`
+    better: dict[str, float]  # by measure, higher is better; and `overall`
     worse: dict[str, float]
 
 
@@ -41,6 +42,11 @@ def read_pairs(file: Path) -> list[Pair]:
         name: _scores(measures, recorded["floor"], recorded["noise"])
         for name, measures in recorded["sets"].items()
     }
+    for name, measures in recorded["cnn"].items():
+        sets[name] |= {
+            each: -value if each.startswith(SQUARED_DISTANCES) else value
+            for each, value in measures.items()
+        }
     pairs = []
     for entry in recorded["pairs"]:
         if entry["better"] is not None:
