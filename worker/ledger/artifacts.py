@@ -94,8 +94,9 @@ MEDIA_TYPES = {
     "jsonl": "application/x-ndjson",
     "zip": "application/zip",
     "vitrine": "application/octet-stream",
+    "safetensors": "application/octet-stream",
 }
-FILE_NAME = r"^[a-z0-9][a-z0-9.-]{0,80}\.(png|jpeg|webp|avif|json|jsonl|zip|vitrine)$"
+FILE_NAME = rf"^[a-z0-9][a-z0-9.-]{{0,80}}\.({'|'.join(MEDIA_TYPES)})$"
 
 
 def media_type(name: str) -> str:

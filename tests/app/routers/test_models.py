@@ -10,6 +10,7 @@ from PIL import Image
 
 from app.generation.engine_cache import EngineCache
 from models.checkpoint import load_model
+from models.classification.photo_classifier import load_photo_classifier
 from tests.app.conftest import CATEGORIES
 from tests.app.problems import assert_problem
 from worker.queue.queue import JobQueue
@@ -74,8 +75,10 @@ def test_a_version_has_a_card_a_sheet_and_weights(
 def test_a_version_has_the_files_that_its_card_names(client: TestClient) -> None:
     files = client.get(f"{MODEL}/versions/1").json()["files"]
     assert files == ["classifier.safetensors", "neighbours.png"]
-    file = client.get(f"{MODEL}/versions/1/files/neighbours.png")
-    assert (file.content, file.headers["content-type"]) == (b"a sheet", "image/png")
+    sheet, classifier = (client.get(f"{MODEL}/versions/1/files/{name}") for name in files[::-1])
+    assert (sheet.content, sheet.headers["content-type"]) == (b"a sheet", "image/png")
+    assert classifier.headers["content-type"] == "application/octet-stream"
+    assert load_photo_classifier(classifier.content).categories == CATEGORIES
 
 
 def test_an_alias_decides_what_the_name_means(client: TestClient, second: int) -> None:

@@ -42,7 +42,7 @@ def tiny_search(dataset: DatasetRecord, **changes: object) -> NasJob:
         "resolution": 28,
         "preset": "fast",
         "max_trials": 4,
-        "max_seconds": 24,
+        "max_seconds": 40,
         "finalists": 1,
         "final_seeds": 1,
     }
