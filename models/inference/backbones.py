@@ -8,6 +8,7 @@ Shapes: N images, H height, W width, C image channels (1 grey, 3 sRGB), R a back
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -107,7 +108,9 @@ def _load(name: BackboneName, network: Network) -> Network:
     return network.eval().requires_grad_(False)
 
 
-@cache
+_opening = threading.Lock()  # so that two threads do not open the same one
+
+
 def open_backbone(
     name: BackboneName,
     output: Output = "features",
@@ -118,7 +121,15 @@ def open_backbone(
 
     It is fed images of `resolution`, by default that of its training.
     """
-    return Backbone(name, output, device or best_device(), resolution or resolution_of(name))
+    with _opening:
+        return _opened(name, output, device or best_device(), resolution or resolution_of(name))
+
+
+@cache
+def _opened(
+    name: BackboneName, output: Output, device: torch.device, resolution: int
+) -> "Backbone":
+    return Backbone(name, output, device, resolution)
 
 
 class Backbone:

@@ -6,6 +6,7 @@ one small image among cores costs more than it gains.
 
 import io
 import os
+import threading
 import warnings
 
 import numpy as np
@@ -62,11 +63,14 @@ def open_session(model: bytes) -> InferenceSession:
     return InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
+_exporting = threading.Lock()  # the exporter keeps global state, as do filters of warnings
+
+
 def exported(network: nn.Module, inputs: dict[str, Tensor], outputs: int = 1) -> bytes:
     """A network as an ONNX model, for any N; `inputs` are examples by name."""
     file = io.BytesIO()
     names = [f"output{index}" for index in range(outputs)]
-    with warnings.catch_warnings():
+    with _exporting, warnings.catch_warnings():
         # This exporter is deprecated in favour of one that needs onnxscript, and warns of sizes
         # that become constants, as they shall.
         warnings.simplefilter("ignore")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from models.inference import backbones
 from models.inference.backbones import (
     FOLDER,
     LITES,
+    Backbone,
     BackboneError,
     BackboneName,
     LiteName,
@@ -167,3 +169,14 @@ def test_the_means_of_feature_maps_are_the_features(photos: list[Pixels]) -> Non
     assert maps.shape == (2, 1280, 7, 7)
     features = open_backbone("efficientnet-lite0", device=torch.device("cpu"))(photos[:2])
     torch.testing.assert_close(maps.mean((2, 3)), features, atol=1e-5, rtol=1e-5)
+
+
+def test_threads_that_open_backbones_at_once_do_not_disturb_each_other() -> None:
+    def opened(resolution: int) -> Backbone:
+        return open_backbone("efficientnet-lite0", "features", torch.device("cpu"), resolution)
+
+    sides = [64, 65, 66, 67, 64, 65, 66, 67]  # no other test opens these
+    with ThreadPoolExecutor(len(sides)) as threads:
+        found = list(threads.map(opened, sides))
+    assert [each.resolution for each in found] == sides
+    assert found[:4] == found[4:]
