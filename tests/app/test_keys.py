@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import httpx
 import pytest
@@ -22,7 +22,11 @@ from worker.registry.registry import Registry
 from worker.settings import Settings
 
 Listen = Callable[[str], httpx.Client]
-TODAY = datetime.now(UTC).date()
+
+
+def today() -> date:
+    """Read anew by each test: a run may last past midnight."""
+    return datetime.now(UTC).date()
 
 
 @contextmanager
@@ -68,7 +72,7 @@ def made(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str]
 def test_a_new_key_opens_what_it_was_made_for(
     capsys: pytest.CaptureFixture[str], listen: Listen
 ) -> None:
-    shop, shop_entry = made(capsys, "--scope", "generate", "--expires", TODAY.isoformat())
+    shop, shop_entry = made(capsys, "--scope", "generate", "--expires", today().isoformat())
     owner, owner_entry = made(capsys, "--scope", "generate", "--scope", "manage")
     assert re.fullmatch(r"vk_[A-Za-z0-9_-]{43}", shop)
     assert shop != owner
@@ -81,7 +85,7 @@ def test_a_new_key_opens_what_it_was_made_for(
 
 
 def test_an_expired_key_is_as_good_as_none(listen: Listen) -> None:
-    yesterday = TODAY - timedelta(days=1)
+    yesterday = today() - timedelta(days=1)
     client = listen(entry("vk_old", ["generate", "manage"], yesterday))
     answers = [client.get("/jobs", headers=bearer(key)) for key in ("vk_old", "vk_wrong")]
     bodies = [assert_problem(answer, 401, "unauthorized") for answer in answers]
