@@ -27,9 +27,6 @@ THREAD_BYTES = 64 * 1024  # a larger JSON body is checked in a thread
 SILENCE_S = 20.0  # in which a body ends, or grows by `LEAST_BYTES`
 LEAST_BYTES = 2000
 UNUSABLE = re.compile("[\0\ud800-\udfff]")
-# Paths that take multipart/form-data; all others take JSON.
-ARCHIVE_UPLOADS = frozenset({"/datasets"})
-IMAGE_UPLOADS = frozenset({"/classify"})
 FORM_BYTES = 64 * 1024  # of a form beside its file
 
 
@@ -51,9 +48,11 @@ class BodyLimits:
         self.app = app
         self.routes = routes
         self.max_json_bytes = max_json_bytes
-        self.max_form_bytes = dict.fromkeys(ARCHIVE_UPLOADS, max_upload_bytes) | dict.fromkeys(
-            IMAGE_UPLOADS, max_image_bytes + FORM_BYTES
-        )
+        # By the paths that take multipart/form-data; all others take JSON.
+        self.max_form_bytes = {
+            "/datasets": max_upload_bytes,
+            "/classify": max_image_bytes + FORM_BYTES,
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._takes_body(scope):

@@ -42,11 +42,11 @@ from models.search.search_space import Architecture, build, cost, describe_archi
 from models.search.successive_halving import Strategy, SuccessiveHalving
 from models.search.trials import METRICS, Goal, Trial
 from models.training.presets import preset_config, preset_recipe
+from worker.training.evaluation_photos import MOST_SEARCH_PHOTOS
 
 STRATEGIES: tuple[Strategy, ...] = ("evolution", "tpe", "random")
 DEFAULT = "default"
 LISTED = 3  # of a search's best
-MOST_SEARCH_PHOTOS = 500  # that candidates are compared with
 LATENCIES = 5  # medians of single images, in turn
 
 

@@ -126,11 +126,10 @@ def load_photo_classifier(data: bytes) -> PhotoClassifier:
 
 def _built(tensors: dict[str, Tensor], header: dict[str, Any]) -> PhotoClassifier:
     categories = tuple(str(name) for name in header["categories"])
-    features = FEATURES
     shapes = {
-        "mean": (features,),
-        "deviation": (features,),
-        "weight": (features, len(categories)),
+        "mean": (FEATURES,),
+        "deviation": (FEATURES,),
+        "weight": (FEATURES, len(categories)),
         "bias": (len(categories),),
     }
     if {name: tuple(each.shape) for name, each in tensors.items()} != shapes:

@@ -48,7 +48,6 @@ def cut_out_photos(source: IO[bytes], categories: Sequence[str]) -> Iterator[Cut
         attributes = PhotoAttributes.measure(name, category, image, found)
         return CutOut(mask_png=_encoded(found.mask), attributes=attributes)
 
-    open_backbone("u2net-p", "masks")  # once, before the threads ask for it
     with zipfile.ZipFile(source) as archive:
         items = ((name, archive.read(name)) for name in archive.namelist())
         yield from map_ahead(cut_out, items, torch.get_num_threads())

@@ -9,7 +9,6 @@ Long computations are progress generators; see `models.progress`.
 Shapes: N images, D features.
 """
 
-import time
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -18,13 +17,14 @@ from models.data.datasets import Dataset
 from models.evaluation.extractors import Extractor, See, see_all
 from models.evaluation.generation import FEWEST_IMAGES, generate_steps
 from models.evaluation.metrics import diversity, kernel_distance, overlap
+from models.evaluation.panel import Panel
+from models.evaluation.panel_report import seconds_per_look
 from models.networks.gan import Generator
 from models.progress import Steps, run, scaled
 
 QUICK_SEED = 2**41  # used during training, so that the final metrics come from other images
 QUICK_PHOTOS = 200  # photos at most: a network looks at as many images each time
 COLLAPSED = 0.5  # of the photos' diversity; below it, a generator counts as collapsed
-PROBED = 4  # photos, to measure a network's speed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +77,4 @@ def look_at_photos(
 
 def photos_within(extractor: Extractor, photos: Dataset, seconds: float) -> float:
     """How many images a network can look at in `seconds` on this machine; some in any case."""
-    few = photos.images[:PROBED]
-    extractor.see(few[:1])  # opens the network
-    began = time.perf_counter()
-    extractor.see(few)
-    return max(FEWEST_IMAGES, seconds * len(few) / (time.perf_counter() - began))
+    return max(FEWEST_IMAGES, seconds / seconds_per_look(Panel((extractor,)), photos))

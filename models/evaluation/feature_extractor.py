@@ -39,14 +39,7 @@ def fit_extractor(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Classifier(config)
-    return (yield from fit_steps(network, training, seconds))
-
-
-def fit_steps(
-    network: Classifier, dataset: Dataset, seconds: float = math.inf
-) -> Steps[Classifier]:
-    """`classifier.fit` as a progress generator; returns the network."""
-    for progress in fit(network, dataset, seconds):
+    for progress in fit(network, training, seconds):
         yield progress.fraction
     return network
 

@@ -3,7 +3,6 @@
 Shapes: N images, C channels, R resolution in pixels.
 """
 
-import math
 import time
 
 import torch
@@ -47,8 +46,3 @@ def generation_speed(generator: Generator) -> float:
     began = time.perf_counter()
     sample_batch(generator, range(TIMED), [0] * TIMED)
     return TIMED / (time.perf_counter() - began)
-
-
-def images_within(generator: Generator, seconds: float) -> float:
-    """How many images can be generated in `seconds` on this machine."""
-    return math.inf if seconds == math.inf else seconds * generation_speed(generator)

@@ -177,10 +177,7 @@ def open_search(reporter: ProgressReporter, jobs: JobQueue, owner: str) -> Share
     classifier.allot(reporter.plan)
     budget = _agreed_budget(job, reporter, jobs, start, photos)
     states = SharedStates(storage, record.id)
-    assert jobs.settings.redis_url is not None
-    redis = connect(jobs.settings.redis_url, timeout_s=REDIS_TIMEOUT_S)
-    journal = RedisJournal(redis, f"vitrine:search:{record.id}")
-    journal.restore(states.get(JOURNAL, b""))
+    journal = _restored_journal(jobs, record.id, states)
     rungs = SuccessiveHalving(
         "search", JournalStorage(journal), len(budget.rungs), goal_of(job), job.strategy, job.seed
     )
@@ -200,6 +197,15 @@ def open_search(reporter: ProgressReporter, jobs: JobQueue, owner: str) -> Share
         rungs=rungs,
         states=states,
     )
+
+
+def _restored_journal(jobs: JobQueue, job_id: str, states: SharedStates) -> RedisJournal:
+    """The study's journal in Redis; from its copy where Redis was wiped."""
+    assert jobs.settings.redis_url is not None
+    redis = connect(jobs.settings.redis_url, timeout_s=REDIS_TIMEOUT_S)
+    journal = RedisJournal(redis, f"vitrine:search:{job_id}")
+    journal.restore(states.get(JOURNAL, b""))
+    return journal
 
 
 def goal_of(job: NasJob) -> Goal:

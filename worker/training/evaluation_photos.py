@@ -14,12 +14,7 @@ from dataclasses import dataclass
 from models.checkpoint import load_classifier, save_classifier
 from models.data.datasets import Dataset
 from models.data.split import SEARCHED, split
-from models.evaluation.evaluation_set import (
-    QUICK_PHOTOS,
-    EvaluationSet,
-    look_at_photos,
-    photos_within,
-)
+from models.evaluation.evaluation_set import EvaluationSet, look_at_photos, photos_within
 from models.evaluation.extractors import choice_extractor, report_extractors
 from models.evaluation.feature_extractor import fit_extractor
 from models.evaluation.panel import Panel
@@ -70,7 +65,7 @@ def prepare(
         return training, None
     cnn = grey_cnn(storage, reporter, dataset_id, training, len(held_out.labels))
     cache = FeatureCache(storage, dataset_id)
-    looking = look_at_photos(choice_extractor(cnn), training, held_out, QUICK_PHOTOS, cache.see)
+    looking = look_at_photos(choice_extractor(cnn), training, held_out, see=cache.see)
     few = reporter.run(LOOKING, looking)
     return training, Judge(few, held_out, Panel(report_extractors(cnn)), cache)
 
